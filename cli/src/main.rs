@@ -1,0 +1,3 @@
+//! `bombproof`: the one program that users run.
+
+fn main() {}

@@ -1,0 +1,21 @@
+//! The rules of bombproof: what a series is, what a build's output means, and what follows from it.
+//!
+//! Everything here is a pure function of its arguments: no clock, no file, no environment, no process, no randomness
+//! (`core/clippy.toml` holds that line). Untrusted text (patches, mails, compiler output, stored results) is parsed
+//! here by total functions: any input gives a value or an error, never a panic.
+//!
+//! The flow through the modules: [`series`] -> [`tree`] -> [`target`] -> [`kbuild`] (what a build said) ->
+//! [`diagnostic`] -> [`outcome`] (one state on one target) -> [`verdict`] (one patch on one target) -> [`report`].
+//! [`schedule`] decides what runs next.
+
+pub mod diagnostic;
+pub mod digest;
+pub mod id;
+pub mod kbuild;
+pub mod outcome;
+pub mod report;
+pub mod schedule;
+pub mod series;
+pub mod target;
+pub mod tree;
+pub mod verdict;

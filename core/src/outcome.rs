@@ -1,0 +1,228 @@
+//! Outcomes: what one attempt to build one state on one target gave, why, and whose fault it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
+
+/// The step of a build that failed, in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The patch could not be applied.
+    Apply,
+    /// Kconfig.
+    Config,
+    /// Generated headers, `asm-offsets`, host tools.
+    Prepare,
+    /// An object.
+    Compile,
+    /// modpost.
+    Modpost,
+    /// A link: vmlinux, a module, an image.
+    Link,
+    /// A command given by the user.
+    Command,
+}
+
+/// One thing that failed in a build.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Failure {
+    /// Where in the build.
+    pub stage: Stage,
+    /// What failed, as make names it: `kernel/softirq.o`, `vmlinux`; the command for [`Stage::Command`].
+    pub what: String,
+    /// One line that says why: the first error of a compiler, else make's own line.
+    pub message: String,
+    /// It fails only because warnings are made errors.
+    #[serde(default)]
+    pub werror: bool,
+}
+
+/// Why an attempt gave no answer about the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Trouble {
+    /// It ran longer than allowed.
+    Timeout {
+        /// The limit in seconds.
+        limit_s: u64,
+    },
+    /// A process of it was killed by a signal that we did not send: out of memory, most often.
+    Killed {
+        /// What was killed, and by what.
+        detail: String,
+    },
+    /// The disk was full, or could not be written.
+    Disk {
+        /// The system's words.
+        detail: String,
+    },
+    /// The sandbox could not be set up.
+    Sandbox {
+        /// The system's words.
+        detail: String,
+    },
+    /// The source tree of the state could not be laid out.
+    Tree {
+        /// What happened.
+        detail: String,
+    },
+    /// The compiler is missing or is not the one the run began with.
+    Toolchain {
+        /// What happened.
+        detail: String,
+    },
+    /// The user stopped it.
+    Interrupted,
+    /// The base or the command is not what the request assumed: no Makefile, no such config.
+    Request {
+        /// What happened.
+        detail: String,
+    },
+    /// Our own fault.
+    Internal {
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// Whose fault an outcome is. Only [`Blame::Patch`] may ever fail a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Blame {
+    /// The source at this state; which patch brought it is for the verdict to say.
+    Patch,
+    /// The base does not build either.
+    Base,
+    /// The machine.
+    Infrastructure,
+    /// What was asked for.
+    Request,
+    /// A bug of ours.
+    Ours,
+}
+
+impl Trouble {
+    /// Whose fault it is: never the patch's.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Timeout { .. }
+            | Self::Killed { .. }
+            | Self::Disk { .. }
+            | Self::Sandbox { .. }
+            | Self::Tree { .. }
+            | Self::Toolchain { .. }
+            | Self::Interrupted => Blame::Infrastructure,
+            Self::Request { .. } => Blame::Request,
+            Self::Internal { .. } => Blame::Ours,
+        }
+    }
+
+    /// What happened, in a few words that fit after "not judged:".
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Timeout { limit_s } => format!("it ran longer than the limit of {limit_s} s"),
+            Self::Killed { detail } => format!("a process was killed ({detail})"),
+            Self::Disk { detail } => format!("the disk could not be written ({detail})"),
+            Self::Sandbox { detail } => format!("the sandbox could not be set up ({detail})"),
+            Self::Tree { detail } => format!("the source tree could not be laid out ({detail})"),
+            Self::Toolchain { detail } => format!("the toolchain cannot be used ({detail})"),
+            Self::Interrupted => "it was interrupted".to_owned(),
+            Self::Request { detail } => detail.clone(),
+            Self::Internal { detail } => format!("bug in bombproof: {detail}"),
+        }
+    }
+}
+
+/// What one attempt gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Everything that was asked for was built.
+    Built,
+    /// The source does not build: at least one failure.
+    Failed(Vec<Failure>),
+    /// The command said that this state cannot be tested (exit code 125).
+    Skipped,
+    /// No answer about the source.
+    Trouble(Trouble),
+}
+
+/// The settled answer for one state on one target: all that verdicts are made of.
+///
+/// It says what *this state* is like, however it was reached (incrementally, from scratch, after a crash), so that it
+/// can be stored under the digest of target and tree and used again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateResult {
+    /// What the attempt gave.
+    pub outcome: Outcome,
+    /// Everything that was compiled in this state, by the path of its output below the build folder.
+    pub units: BTreeMap<String, Unit>,
+    /// Diagnostics that belong to no unit, by scope.
+    pub scopes: BTreeMap<Scope, ScopeState>,
+    /// Paths of the source tree that compiles of this state read, sorted.
+    pub inputs: BTreeSet<String>,
+    /// The configuration after `olddefconfig`: symbol (without `CONFIG_`) to value, unset symbols absent.
+    pub config: BTreeMap<String, String>,
+    /// Symbols asked for by fragments that did not take effect: symbol to (asked, got).
+    pub not_effective: BTreeMap<String, (String, String)>,
+    /// What it cost to find out.
+    pub cost: Cost,
+}
+
+/// One compile of a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// The main source: below the top of the tree, or below the build folder for generated sources.
+    pub source: String,
+    /// Digest of the command as [`crate::kbuild::invocation`] normalises it.
+    pub command: Digest,
+    /// It was compiled, without an error.
+    pub ok: bool,
+    /// What the compiler and its follow-up tools (objtool, sparse) said of it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// A part of a build, other than a compile, whose diagnostics are known or not known as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Kconfig.
+    Config,
+    /// modpost.
+    Modpost,
+    /// The linker.
+    Link,
+    /// dtc.
+    Dtb,
+    /// make and scripts.
+    Make,
+}
+
+/// What is known of a [`Scope`] in a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeState {
+    /// It ran to its end for this state (or nothing it depends on changed since it did).
+    pub known: bool,
+    /// What it said.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What an attempt cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Compiles that ran.
+    pub compiles: u32,
+    /// Compiler probes (`--version`, `cc-option`) that ran.
+    pub probes: u32,
+    /// Runs of make.
+    pub kbuild_steps: u32,
+    /// CPU time of the compiles, in milliseconds.
+    pub compile_cpu_ms: u64,
+    /// Wall time of the attempt, in milliseconds.
+    pub wall_ms: u64,
+}
