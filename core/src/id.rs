@@ -99,7 +99,8 @@ impl Oid {
     /// # Errors
     /// When the text is anything else.
     pub fn parse(text: &str) -> Result<Self, ParseOidError> {
-        let fits = matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let fits =
+            matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if fits { Ok(Self(text.to_owned())) } else { Err(ParseOidError(text.chars().take(80).collect())) }
     }
 

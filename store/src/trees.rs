@@ -36,9 +36,6 @@ pub trait TreeSource: Send + Sync {
     ///
     /// # Errors
     /// When a blob is missing or cannot be read, or with what `sink` returned.
-    fn blobs(
-        &self,
-        blobs: &[Oid],
-        sink: &mut dyn FnMut(&Oid, &[u8]) -> Result<(), TreeError>,
-    ) -> Result<(), TreeError>;
+    fn blobs(&self, blobs: &[Oid], sink: &mut dyn FnMut(&Oid, &[u8]) -> Result<(), TreeError>)
+    -> Result<(), TreeError>;
 }

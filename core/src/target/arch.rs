@@ -71,8 +71,15 @@ mod tests {
     #[test]
     fn names_of_distributions_and_of_the_kernel_are_understood() {
         let table = [
-            ("x86_64", "x86_64"), ("amd64", "x86_64"), ("aarch64", "arm64"), ("arm64", "arm64"), ("ppc64le", "powerpc"),
-            ("powerpc", "powerpc"), ("s390x", "s390"), ("s390", "s390"), ("riscv64", "riscv"),
+            ("x86_64", "x86_64"),
+            ("amd64", "x86_64"),
+            ("aarch64", "arm64"),
+            ("arm64", "arm64"),
+            ("ppc64le", "powerpc"),
+            ("powerpc", "powerpc"),
+            ("s390x", "s390"),
+            ("s390", "s390"),
+            ("riscv64", "riscv"),
         ];
         for (given, kernel) in table {
             assert_eq!(Arch::parse(given).map(|arch| arch.to_string()).as_deref(), Some(kernel), "{given}");

@@ -1,0 +1,181 @@
+//! The state folder and what lies where in it.
+//!
+//! ```text
+//! results/<2 hex>/<62 hex>   settled results of states, by target and tree
+//! runs/<id>/                 one folder a run: run.json, report.json, logs/
+//! objects/<digest>/          private git object stores, one for each of the user's repositories
+//! trees/<digest>/            source trees and build folders, one for each target, lane and repository
+//! toolchains/                digests of compilers that were seen
+//! ```
+//!
+//! `results` and `runs` hold what cannot be had again; `objects`, `trees` and `toolchains` may be deleted at any time when
+//! nothing runs.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use bombproof_core::digest::{Digest, DigestBuilder};
+use bombproof_core::id::RunId;
+use thiserror::Error;
+
+use crate::atomic::FileError;
+
+/// No place for the state folder is known.
+#[derive(Debug, Error)]
+#[error(
+    "no place for the state folder: none of BOMBPROOF_HOME, XDG_DATA_HOME and HOME is set; set BOMBPROOF_HOME to a folder"
+)]
+pub struct NoHome;
+
+/// The state folder.
+#[derive(Clone, Debug)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// The folder from `BOMBPROOF_HOME`, else `$XDG_DATA_HOME/bombproof`, else `~/.local/share/bombproof`.
+    ///
+    /// # Errors
+    /// When none of the three is set.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<Self, NoHome> {
+        let given = |name: &str| variable(name).filter(|path| !path.as_os_str().is_empty());
+        let root = given("BOMBPROOF_HOME")
+            .or_else(|| given("XDG_DATA_HOME").map(|data| data.join("bombproof")))
+            .or_else(|| given("HOME").map(|home| home.join(".local/share/bombproof")))
+            .ok_or(NoHome)?;
+        Ok(Self::at(&root))
+    }
+
+    /// This folder; made absolute, so that a later change of the working folder does not matter.
+    pub fn at(root: &Path) -> Self {
+        Self { root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()) }
+    }
+
+    /// Makes sure that the folder is there and can be written.
+    ///
+    /// # Errors
+    /// With the path and the system's words.
+    pub fn prepare(&self) -> Result<(), FileError> {
+        let failed = |error| FileError::new("write to the state folder", &self.root, error);
+        std::fs::create_dir_all(&self.root).map_err(failed)?;
+        let mut probe = tempfile::tempfile_in(&self.root).map_err(failed)?;
+        // An empty file can be made on a full disk; a block of data cannot.
+        std::io::Write::write_all(&mut probe, &[0; 65_536]).map_err(failed)
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where results lie.
+    pub fn results(&self) -> PathBuf {
+        self.root.join("results")
+    }
+
+    /// Where runs lie.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// The folder of one run.
+    pub fn run(&self, id: &RunId) -> PathBuf {
+        self.runs().join(id.as_str())
+    }
+
+    /// Where digests of compilers are remembered.
+    pub fn toolchains(&self) -> PathBuf {
+        self.root.join("toolchains")
+    }
+
+    /// The private object store for a repository, named after its real path. Each process writes a store of its own
+    /// (`unique`), so that two checks of one repository do not meet.
+    pub fn objects(&self, repository: &Path, unique: &str) -> PathBuf {
+        self.root.join("objects").join(format!("{}-{unique}", path_digest(repository).short()))
+    }
+
+    /// Takes a build folder for `key` that no other process uses: the first free one of `key-0`, `key-1`...
+    ///
+    /// # Errors
+    /// When the folder or its lock cannot be made.
+    pub fn take_tree(&self, key: &Digest) -> Result<TreeLease, FileError> {
+        let folder = self.root.join("trees");
+        std::fs::create_dir_all(&folder).map_err(|error| FileError::new("create", &folder, error))?;
+        for number in 0..1_000 {
+            let path = folder.join(format!("{}-{number}", key.short()));
+            let lock_path = path.with_extension("lock");
+            let failed = |error| FileError::new("lock", &lock_path, error);
+            let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(failed)?;
+            match lock.try_lock() {
+                Ok(()) => {
+                    std::fs::create_dir_all(&path).map_err(|error| FileError::new("create", &path, error))?;
+                    return Ok(TreeLease { path, _lock: lock });
+                }
+                Err(std::fs::TryLockError::WouldBlock) => {}
+                Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+        let full = std::io::Error::other("1,000 build folders of this kind are in use");
+        Err(FileError::new("lock", &folder, full))
+    }
+}
+
+/// A build folder that is ours as long as this value lives; the lock goes with the process, however it ends.
+#[derive(Debug)]
+pub struct TreeLease {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl TreeLease {
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn path_digest(path: &Path) -> Digest {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    DigestBuilder::new("bombproof/path/v1").field(real.as_os_str().as_encoded_bytes()).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_comes_from_the_first_variable_that_is_set() {
+        let table: [(&[(&str, &str)], Option<&str>); 5] = [
+            (&[("BOMBPROOF_HOME", "/b"), ("HOME", "/h")], Some("/b")),
+            (&[("XDG_DATA_HOME", "/x"), ("HOME", "/h")], Some("/x/bombproof")),
+            (&[("HOME", "/h")], Some("/h/.local/share/bombproof")),
+            (&[("BOMBPROOF_HOME", ""), ("HOME", "/h")], Some("/h/.local/share/bombproof")),
+            (&[], None),
+        ];
+        for (set, want) in table {
+            let look = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value));
+            let got = Home::from_environment(look).ok();
+            assert_eq!(got.as_ref().map(Home::root), want.map(Path::new), "{set:?}");
+        }
+    }
+
+    #[test]
+    fn a_build_folder_belongs_to_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path());
+        let key = Digest::of(b"k");
+        let first = home.take_tree(&key).unwrap();
+        let second = home.take_tree(&key).unwrap();
+        assert_ne!(first.path(), second.path());
+        let path = first.path().to_owned();
+        drop(first);
+        assert_eq!(home.take_tree(&key).unwrap().path(), path);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_said() {
+        let error = Home::at(Path::new("/proc/bombproof")).prepare().unwrap_err();
+        assert!(error.to_string().contains("/proc/bombproof"), "{error}");
+    }
+}
