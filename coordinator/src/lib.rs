@@ -1,1 +1,6 @@
-//! (in work)
+//! From a series to results: reading it, making its states, and giving out the work.
+//!
+//! It owns the run: which states there are, which results are known, what runs next. It does not know how a state is
+//! built: that is an [`dispatcher::Executor`], which the program wires in.
+
+pub mod dispatcher;

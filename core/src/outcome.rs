@@ -121,6 +121,19 @@ impl Trouble {
         }
     }
 
+    /// Whether another attempt at once may well go better.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Killed { .. } | Self::Sandbox { .. } | Self::Tree { .. } => true,
+            Self::Timeout { .. }
+            | Self::Disk { .. }
+            | Self::Toolchain { .. }
+            | Self::Interrupted
+            | Self::Request { .. }
+            | Self::Internal { .. } => false,
+        }
+    }
+
     /// What happened, in a few words that fit after "not judged:".
     pub fn describe(&self) -> String {
         match self {
@@ -225,4 +238,47 @@ pub struct Cost {
     pub compile_cpu_ms: u64,
     /// Wall time of the attempt, in milliseconds.
     pub wall_ms: u64,
+}
+
+impl StateResult {
+    /// A result that says only that there is no answer.
+    pub fn trouble(trouble: Trouble) -> Self {
+        Self {
+            outcome: Outcome::Trouble(trouble),
+            units: BTreeMap::new(),
+            scopes: BTreeMap::new(),
+            inputs: BTreeSet::new(),
+            config: BTreeMap::new(),
+            not_effective: BTreeMap::new(),
+            cost: Cost::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_trouble() -> Vec<(Trouble, Blame, bool)> {
+        let detail = || "why".to_owned();
+        vec![
+            (Trouble::Timeout { limit_s: 9 }, Blame::Infrastructure, false),
+            (Trouble::Killed { detail: detail() }, Blame::Infrastructure, true),
+            (Trouble::Disk { detail: detail() }, Blame::Infrastructure, false),
+            (Trouble::Sandbox { detail: detail() }, Blame::Infrastructure, true),
+            (Trouble::Tree { detail: detail() }, Blame::Infrastructure, true),
+            (Trouble::Toolchain { detail: detail() }, Blame::Infrastructure, false),
+            (Trouble::Interrupted, Blame::Infrastructure, false),
+            (Trouble::Request { detail: detail() }, Blame::Request, false),
+            (Trouble::Internal { detail: detail() }, Blame::Ours, false),
+        ]
+    }
+
+    #[test]
+    fn no_trouble_ever_blames_the_patch_and_each_says_what_happened() {
+        for (trouble, blame, may_pass) in every_trouble() {
+            assert_eq!((trouble.blame(), trouble.may_pass()), (blame, may_pass), "{trouble:?}");
+            assert!(!trouble.describe().is_empty());
+        }
+    }
 }

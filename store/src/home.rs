@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn the_folder_comes_from_the_first_variable_that_is_set() {
-        let table: [(&[(&str, &str)], Option<&str>); 5] = [
+        type Row<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let table: [Row<'_>; 5] = [
             (&[("BOMBPROOF_HOME", "/b"), ("HOME", "/h")], Some("/b")),
             (&[("XDG_DATA_HOME", "/x"), ("HOME", "/h")], Some("/x/bombproof")),
             (&[("HOME", "/h")], Some("/h/.local/share/bombproof")),

@@ -23,6 +23,9 @@ pub enum TreeError {
     },
 }
 
+/// Takes one blob and its content; an error stops the reading.
+pub type BlobSink<'a> = dyn FnMut(&Oid, &[u8]) -> Result<(), TreeError> + 'a;
+
 /// The files of states, by tree id. Shared by all slots of a worker.
 pub trait TreeSource: Send + Sync {
     /// What must be written (or removed) to turn tree `from` into tree `to`; `None`: from nothing. Sorted by path.
@@ -36,6 +39,5 @@ pub trait TreeSource: Send + Sync {
     ///
     /// # Errors
     /// When a blob is missing or cannot be read, or with what `sink` returned.
-    fn blobs(&self, blobs: &[Oid], sink: &mut dyn FnMut(&Oid, &[u8]) -> Result<(), TreeError>)
-    -> Result<(), TreeError>;
+    fn blobs(&self, blobs: &[Oid], sink: &mut BlobSink<'_>) -> Result<(), TreeError>;
 }

@@ -1,0 +1,242 @@
+//! Gives out the states of a run to an executor and gathers their results.
+//!
+//! One task owns the run and is the only place where a result is settled; attempts run beside it and report by value.
+//! What runs next is decided by the pure functions of [`bombproof_core::schedule`]. Every settled result is in the store
+//! before it is announced, so that a killed run finds it again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bombproof_core::digest::Digest;
+use bombproof_core::id::{Oid, PatchIndex};
+use bombproof_core::outcome::{Outcome, StateResult, Trouble};
+use bombproof_store::atomic::FileError;
+use bombproof_store::results::{ResultKey, ResultStore};
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+
+mod every;
+mod search;
+
+/// One attempt at one state on one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Index of the target in the request.
+    pub target: usize,
+    /// The sequence of states that share a tree; jobs of one lane never run at the same time.
+    pub lane: usize,
+    /// The state.
+    pub state: PatchIndex,
+    /// Its tree.
+    pub tree: Oid,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// From scratch, in a tree that nothing was built in.
+    pub clean: bool,
+}
+
+/// Builds states. Whatever happens it gives a result; trouble is one.
+pub trait Executor: Send + Sync {
+    /// Runs one attempt; stops at once when `cancel` turns true.
+    fn execute(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, StateResult>;
+}
+
+/// Which states are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// All of them.
+    Every,
+    /// The base and the last one.
+    Tip,
+    /// Those that a search for the first failing one looks at.
+    Search,
+}
+
+impl Mode {
+    /// The word in requests and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Every => "every",
+            Self::Tip => "tip",
+            Self::Search => "search",
+        }
+    }
+}
+
+/// The work of a run.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// For each target: the digest of the target with its toolchain.
+    pub targets: Vec<Digest>,
+    /// Whether the states of one target may be built in several trees at once (commands), or only one after the other.
+    pub parallel: bool,
+    /// The tree of each state; entry 0 is the base.
+    pub trees: Vec<Oid>,
+    /// What is judged.
+    pub mode: Mode,
+    /// How many attempts run at once.
+    pub slots: usize,
+    /// Results of earlier runs are used.
+    pub reuse: bool,
+}
+
+/// What the dispatcher announces while it works.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// What has to be done is known.
+    Planned {
+        /// How many states each target has to settle, those already known included.
+        states: usize,
+    },
+    /// An attempt starts.
+    Started(Job),
+    /// A state is settled.
+    Settled {
+        /// Index of the target.
+        target: usize,
+        /// The state.
+        state: PatchIndex,
+        /// Its result.
+        result: Arc<StateResult>,
+        /// It came from an earlier run.
+        cached: bool,
+    },
+}
+
+/// What is known at the end.
+#[derive(Clone, Debug, Default)]
+pub struct Gathered {
+    /// By target, then by state.
+    pub results: Vec<Vec<Option<Arc<StateResult>>>>,
+    /// By target, then by state: it came from an earlier run.
+    pub cached: Vec<Vec<bool>>,
+    /// The states that were to be judged.
+    pub asked: BTreeSet<PatchIndex>,
+    /// The run was stopped before everything was settled.
+    pub interrupted: bool,
+    /// The request itself cannot be carried out on a target.
+    pub refused: Option<(usize, String)>,
+    /// What a reader of the report must know.
+    pub notes: Vec<String>,
+}
+
+/// The state of a run, owned by one task.
+struct Board<'a> {
+    work: &'a Work,
+    store: &'a dyn ResultStore,
+    events: &'a mpsc::UnboundedSender<Event>,
+    gathered: Gathered,
+}
+
+impl<'a> Board<'a> {
+    fn new(work: &'a Work, store: &'a dyn ResultStore, events: &'a mpsc::UnboundedSender<Event>) -> Self {
+        let count = work.trees.len();
+        let gathered = Gathered {
+            results: vec![vec![None; count]; work.targets.len()],
+            cached: vec![vec![false; count]; work.targets.len()],
+            ..Gathered::default()
+        };
+        Self { work, store, events, gathered }
+    }
+
+    fn key(&self, target: usize, state: PatchIndex) -> ResultKey {
+        ResultKey::new(&self.work.targets[target], &self.work.trees[state.as_usize()])
+    }
+
+    fn known(&self, target: usize, state: PatchIndex) -> bool {
+        self.gathered.results[target][state.as_usize()].is_some()
+    }
+
+    /// Takes in what earlier runs found out about the asked states.
+    fn recall(&mut self) -> Result<(), FileError> {
+        let _ = self.events.send(Event::Planned { states: self.gathered.asked.len() });
+        for target in 0..self.work.targets.len() {
+            for state in self.gathered.asked.clone() {
+                self.recall_one(target, state)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn recall_one(&mut self, target: usize, state: PatchIndex) -> Result<(), FileError> {
+        if self.work.reuse
+            && !self.known(target, state)
+            && let Some(result) = self.store.get(&self.key(target, state))?
+        {
+            self.settle(target, state, &Arc::new(result), true);
+        }
+        Ok(())
+    }
+
+    /// Stores a result, then announces it for every asked state with the same tree.
+    fn keep(&mut self, target: usize, state: PatchIndex, result: StateResult) -> Result<(), FileError> {
+        if let Outcome::Trouble(Trouble::Request { detail }) = &result.outcome {
+            self.gathered.refused.get_or_insert((target, detail.clone()));
+        }
+        self.store.put(&self.key(target, state), &result)?;
+        self.settle(target, state, &Arc::new(result), false);
+        Ok(())
+    }
+
+    fn settle(&mut self, target: usize, state: PatchIndex, result: &Arc<StateResult>, cached: bool) {
+        let tree = &self.work.trees[state.as_usize()];
+        let same = |other: &PatchIndex| &self.work.trees[other.as_usize()] == tree;
+        for state in self.gathered.asked.iter().copied().filter(same).collect::<Vec<_>>() {
+            self.gathered.results[target][state.as_usize()] = Some(Arc::clone(result));
+            self.gathered.cached[target][state.as_usize()] = cached;
+            let _ = self.events.send(Event::Settled { target, state, result: Arc::clone(result), cached });
+        }
+    }
+
+    /// The asked states of a target that have to be built: of states with one tree only the first.
+    fn open(&self, target: usize) -> Vec<PatchIndex> {
+        let mut trees = BTreeSet::new();
+        let asked = self.gathered.asked.iter().copied();
+        asked.filter(|state| !self.known(target, *state) && trees.insert(&self.work.trees[state.as_usize()])).collect()
+    }
+
+    fn start(
+        &self,
+        executor: &dyn Executor,
+        job: Job,
+        cancel: &watch::Receiver<bool>,
+    ) -> BoxFuture<'static, (Job, StateResult)> {
+        let _ = self.events.send(Event::Started(job.clone()));
+        let attempt = executor.execute(job.clone(), cancel.clone());
+        // An attempt that panics is a bug of ours: it must not take the run with it, nor pass for an answer.
+        let task = tokio::spawn(attempt);
+        Box::pin(async move {
+            let result = task.await.unwrap_or_else(|error| {
+                StateResult::trouble(Trouble::Internal { detail: format!("the attempt did not end properly: {error}") })
+            });
+            (job, result)
+        })
+    }
+}
+
+/// Runs the work to its end, or until `cancel` turns true.
+///
+/// # Errors
+/// When the store cannot be read or written: what was settled before is kept.
+pub async fn run(
+    work: &Work,
+    store: &dyn ResultStore,
+    executor: &dyn Executor,
+    events: &mpsc::UnboundedSender<Event>,
+    cancel: watch::Receiver<bool>,
+) -> Result<Gathered, FileError> {
+    let last = PatchIndex::from_usize(work.trees.len().saturating_sub(1));
+    let mut board = Board::new(work, store, events);
+    board.gathered.asked = match work.mode {
+        Mode::Every | Mode::Search => (0..work.trees.len()).map(PatchIndex::from_usize).collect(),
+        Mode::Tip => [PatchIndex::BASE, last].into(),
+    };
+    match work.mode {
+        Mode::Every | Mode::Tip => every::run(&mut board, executor, cancel).await?,
+        Mode::Search => search::run(&mut board, executor, cancel).await?,
+    }
+    Ok(board.gathered)
+}
+
+#[cfg(test)]
+mod tests;
