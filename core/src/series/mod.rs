@@ -10,6 +10,7 @@ use crate::tree::FileMode;
 pub mod apply;
 pub mod binary;
 pub mod diff;
+mod header;
 pub mod mail;
 pub mod path;
 pub mod quilt;
