@@ -4,3 +4,5 @@
 //! built: that is an [`dispatcher::Executor`], which the program wires in.
 
 pub mod dispatcher;
+pub mod ingest;
+pub mod states;

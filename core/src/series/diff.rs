@@ -296,7 +296,7 @@ impl<'a> Reader<'a> {
                         new_left = new_left.checked_sub(1).ok_or_else(short)?;
                         body.push(HunkLine::Added(rest.to_vec()));
                     }
-                    b'\\' => no_newline(body.last_mut()),
+                    b'\\' => no_newline(&mut body),
                     _ => {
                         return Err(self.wrong(format!(
                             "not a line of a hunk (the '@@' line announces {old_left} more old and {new_left} more new lines)"
@@ -306,7 +306,7 @@ impl<'a> Reader<'a> {
                 self.at += 1;
             }
             if self.peek().is_some_and(|line| line.starts_with(b"\\")) {
-                no_newline(body.last_mut());
+                no_newline(&mut body);
                 self.at += 1;
             }
             // The text ended without a line end: the file's last line has one all the same.
@@ -332,8 +332,8 @@ impl<'a> Reader<'a> {
 }
 
 /// Takes the line end off the last line: `\ No newline at end of file`.
-fn no_newline(line: Option<&mut HunkLine>) {
-    if let Some(HunkLine::Context(text) | HunkLine::Removed(text) | HunkLine::Added(text)) = line
+fn no_newline(body: &mut [HunkLine]) {
+    if let Some(HunkLine::Context(text) | HunkLine::Removed(text) | HunkLine::Added(text)) = body.last_mut()
         && text.last() == Some(&b'\n')
     {
         text.pop();

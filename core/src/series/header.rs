@@ -146,14 +146,8 @@ pub(super) fn without_tag(subject: &str) -> (Vec<String>, String) {
     (words, rest.to_owned())
 }
 
-/// `03/13`.
-fn is_count(tag: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    tag.split_once('/').is_some_and(|(number, total)| digits(number) && digits(total))
-}
-
 /// The commit upstream that a message names, if any; the forms are those of stable, RHEL, SUSE and Debian.
-pub(super) fn upstream(body: &str) -> Option<String> {
+pub fn upstream(body: &str) -> Option<String> {
     let hex = |text: &str| -> Option<String> {
         let id: String = text.trim().chars().take_while(char::is_ascii_hexdigit).collect();
         (id.len() == 40).then(|| id.to_ascii_lowercase())
@@ -172,7 +166,7 @@ pub(super) fn upstream(body: &str) -> Option<String> {
 }
 
 /// The commit that a `base-commit:` line of a message or mail names.
-pub(super) fn base_commit(text: &[u8]) -> Option<String> {
+pub fn base_commit(text: &[u8]) -> Option<String> {
     lines(text).find_map(|line| {
         let id = std::str::from_utf8(line.strip_prefix(b"base-commit:")?).ok()?.trim();
         let fits = (7..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -203,7 +203,7 @@ fn collect(mail: &ParsedMail<'_>, text: &mut Vec<u8>, depth: u32) {
     if let Ok(raw) = mail.get_body_raw() {
         match (std::str::from_utf8(&raw), mail.get_body()) {
             (Err(_), Ok(decoded)) if !mail.ctype.charset.eq_ignore_ascii_case("us-ascii") => {
-                text.extend_from_slice(decoded.as_bytes())
+                text.extend_from_slice(decoded.as_bytes());
             }
             _ => text.extend_from_slice(&raw),
         }

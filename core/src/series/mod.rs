@@ -15,6 +15,8 @@ pub mod mail;
 pub mod path;
 pub mod quilt;
 
+pub use header::{base_commit, upstream};
+
 /// An ordered list of patches and what its source says of their base.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Series {

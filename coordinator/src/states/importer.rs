@@ -1,0 +1,119 @@
+//! Writes states as commits through one `git fast-import`.
+//!
+//! Format: git-fast-import(1). Commit `k` has mark `:k`; its message, author and date do not matter to anybody but a
+//! person who looks, so that committer and time are fixed and the same series gives the same commits.
+
+use std::path::{Path, PathBuf};
+
+use bombproof_core::id::{Oid, PatchIndex};
+use bombproof_core::series::Patch;
+use bombproof_core::tree::FileMode;
+
+use super::StatesError;
+use super::git::{Git, Talk};
+
+/// One path of a commit.
+pub(super) struct Put<'a> {
+    pub(super) path: &'a str,
+    /// `None`: removed.
+    pub(super) file: Option<(FileMode, &'a [u8])>,
+}
+
+pub(super) struct Importer {
+    git: Git,
+    talk: Talk,
+    marks: PathBuf,
+    buffer: Vec<u8>,
+}
+
+/// Text is handed to git in pieces of this size.
+const FLUSH_BYTES: usize = 1 << 20;
+
+impl Importer {
+    pub(super) fn start(git: &Git, objects: &Path) -> Result<Self, StatesError> {
+        let marks = objects.join("bombproof-marks");
+        let export = format!("--export-marks={}", marks.display());
+        let talk = git.talk(["fast-import", "--quiet", "--done", "--force", "--depth=10", &export])?;
+        Ok(Self { git: git.clone(), talk, marks, buffer: Vec::new() })
+    }
+
+    /// Writes the state after `patch`; `parent` is the state before it.
+    pub(super) fn commit(
+        &mut self,
+        state: PatchIndex,
+        parent: (PatchIndex, &Oid),
+        patch: &Patch,
+        puts: &[Put<'_>],
+    ) -> Result<(), StatesError> {
+        let message = format!("{}\n\n{}", patch.subject, patch.body);
+        let from = match parent {
+            (PatchIndex::BASE, base) => base.to_string(),
+            (state, _) => format!(":{state}"),
+        };
+        let head = format!(
+            "commit refs/bombproof/states\nmark :{state}\ncommitter bombproof <bombproof@localhost> 0 +0000\n\
+             data {}\n{message}\nfrom {from}\n",
+            message.len()
+        );
+        self.buffer.extend_from_slice(head.as_bytes());
+        // What goes first makes room for what comes: a file may take the place of a folder.
+        for put in puts.iter().filter(|put| put.file.is_none()) {
+            self.buffer.extend_from_slice(format!("D {}\n", quoted(put.path)).as_bytes());
+        }
+        for put in puts {
+            let Some((mode, content)) = put.file else { continue };
+            if mode == FileMode::Gitlink {
+                let oid = String::from_utf8_lossy(content);
+                let oid = oid.trim().strip_prefix("Subproject commit ").and_then(|oid| Oid::parse(oid).ok());
+                let oid = oid.ok_or_else(|| StatesError::damaged(format!("'{}' is no submodule entry", put.path)))?;
+                self.buffer.extend_from_slice(format!("M 160000 {oid} {}\n", quoted(put.path)).as_bytes());
+                continue;
+            }
+            let line = format!("M {} inline {}\ndata {}\n", mode.as_octal(), quoted(put.path), content.len());
+            self.buffer.extend_from_slice(line.as_bytes());
+            self.buffer.extend_from_slice(content);
+            self.buffer.push(b'\n');
+        }
+        self.buffer.push(b'\n');
+        if self.buffer.len() > FLUSH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), StatesError> {
+        let text = std::mem::take(&mut self.buffer);
+        self.talk.write(&text)
+    }
+
+    /// Ends the import; gives commit and tree of every state that was written.
+    pub(super) fn finish(mut self) -> Result<Vec<(PatchIndex, Oid, Oid)>, StatesError> {
+        self.buffer.extend_from_slice(b"done\n");
+        self.flush()?;
+        self.talk.finish()?;
+        let text = match std::fs::read_to_string(&self.marks) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(StatesError::damaged(format!("the marks cannot be read: {error}"))),
+        };
+        let bad = || StatesError::damaged("the marks of git fast-import cannot be read".to_owned());
+        let mut commits = Vec::new();
+        for line in text.lines() {
+            let (mark, oid) = line.trim_start_matches(':').split_once(' ').ok_or_else(bad)?;
+            commits.push((PatchIndex(mark.parse().map_err(|_| bad())?), Oid::parse(oid).map_err(|_| bad())?));
+        }
+        commits.sort();
+        let mut check = self.git.talk(["cat-file", "--batch-check"])?;
+        let mut states = Vec::with_capacity(commits.len());
+        for (state, commit) in commits {
+            check.write(format!("{commit}^{{tree}}\n").as_bytes())?;
+            let tree = check.object(false)?.ok_or_else(bad)?;
+            states.push((state, commit, tree.oid));
+        }
+        check.finish()?;
+        Ok(states)
+    }
+}
+
+/// A path as fast-import reads it: quoted like a C string.
+fn quoted(path: &str) -> String {
+    let escaped = path.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("\"{escaped}\"")
+}
