@@ -1,1 +1,204 @@
-//! (in work)
+//! What make itself printed: which target failed, at which stage, and whether something went wrong that is nobody's
+//! source.
+//!
+//! Sources of the forms: GNU make 4.3 (messages of `*** `), and kbuild's short output (`  CC      file`) as printed by
+//! kernels 5.4 to 6.12.
+
+use crate::outcome::Stage;
+
+/// A target that make could not make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MakeFailure {
+    /// As make names it.
+    pub target: String,
+    /// By its name and place.
+    pub stage: Stage,
+    /// Make's own words.
+    pub message: String,
+    /// Exit code of the recipe; `None`: make had no rule for it.
+    pub code: Option<i32>,
+}
+
+/// The failures in a log, without those that only repeat a failure of a make below.
+pub fn failures(log: &str) -> Vec<MakeFailure> {
+    let all: Vec<MakeFailure> = log.lines().filter_map(failure).collect();
+    // A recursive make that failed is reported again by its caller, for a target that is a folder or a phony one.
+    let repeats = |failure: &MakeFailure| failure.code == Some(2) && !is_file(&failure.target);
+    let mut own: Vec<MakeFailure> = all.iter().filter(|failure| !repeats(failure)).cloned().collect();
+    if own.is_empty() {
+        own = all.into_iter().take(1).collect();
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    own.retain(|failure| seen.insert(failure.target.clone()));
+    own
+}
+
+/// Reads one line: `make[3]: *** [scripts/Makefile.build:250: kernel/softirq.o] Error 1`.
+fn failure(line: &str) -> Option<MakeFailure> {
+    let (head, rest) = line.split_once(": *** ")?;
+    let make = head.rsplit('/').next()?;
+    if !(make.starts_with("make") || make.starts_with("gmake")) {
+        return None;
+    }
+    let message = rest.trim().to_owned();
+    if let Some(rest) = rest.strip_prefix("No rule to make target '") {
+        let target = rest.split('\'').next()?.to_owned();
+        let needed = rest.split("needed by '").nth(1).and_then(|rest| rest.split('\'').next());
+        let target = needed.map_or(target, str::to_owned);
+        return Some(MakeFailure { stage: stage(&target), target, message, code: None });
+    }
+    let Some(rest) = rest.strip_prefix('[') else {
+        // `Makefile:12: *** missing separator.  Stop.` and `*** No targets specified`: the makefiles themselves.
+        let of_make = message.ends_with("Stop.") && !message.contains("failed to remake");
+        return of_make.then(|| MakeFailure {
+            target: "Makefile".to_owned(),
+            stage: Stage::Prepare,
+            message,
+            code: None,
+        });
+    };
+    let (place, end) = rest.split_once(']')?;
+    let target = place.rsplit(": ").next().unwrap_or(place).trim().to_owned();
+    let code = end.split_whitespace().rev().find_map(|word| word.parse().ok());
+    Some(MakeFailure { stage: stage(&target), target, message, code })
+}
+
+fn is_file(target: &str) -> bool {
+    let last = target.rsplit('/').next().unwrap_or(target);
+    (last.contains('.') && last.trim_matches('.') != "") || last == "vmlinux"
+}
+
+/// The stage to which a target of kbuild belongs.
+pub fn stage(target: &str) -> Stage {
+    let last = target.rsplit('/').next().unwrap_or(target);
+    let prepares = ["asm-offsets.s", "bounds.s", "timeconst.h", "prepare", "prepare0", "archprepare", "scripts_basic"];
+    let configures = ["auto.conf", "autoconf.h", "syncconfig", "olddefconfig", "Kconfig", ".config", "tinyconfig"];
+    let modposts =
+        ["Module.symvers", "modules-only.symvers", "vmlinux.symvers", "__modpost", "modpost", "modules.nsdeps"];
+    if configures.contains(&last) || last.ends_with("config") {
+        Stage::Config
+    } else if modposts.contains(&last) {
+        Stage::Modpost
+    } else if prepares.contains(&last)
+        || target.starts_with("scripts/")
+        || target.starts_with("tools/")
+        || target.starts_with("include/")
+        || target.contains("/include/generated/")
+    {
+        Stage::Prepare
+    } else if last == "vmlinux"
+        || last.starts_with("vmlinux.")
+        || last.starts_with(".tmp_vmlinux")
+        || last.contains("Image")
+        || [".ko", ".a", ".elf", ".so.dbg"].iter().any(|ending| last.ends_with(ending))
+    {
+        Stage::Link
+    } else {
+        Stage::Compile
+    }
+}
+
+/// Words in any output that show that the machine failed, not the source; gives the line.
+pub fn machine_trouble(text: &str) -> Option<MachineTrouble> {
+    text.lines().find_map(|line| {
+        let line = line.trim();
+        let detail = || line.chars().take(200).collect::<String>();
+        if line.contains("No space left on device")
+            || line.contains("Disk quota exceeded")
+            || line.contains("Input/output error")
+            || line.contains("Read-only file system")
+        {
+            return Some(MachineTrouble::Disk(detail()));
+        }
+        let killed = line.contains("Killed signal terminated program")
+            || line.contains("virtual memory exhausted")
+            || line.contains("out of memory allocating")
+            || line.contains("Cannot allocate memory")
+            || line.contains("Resource temporarily unavailable")
+            || (line.contains("*** [")
+                && (line.ends_with("] Killed") || line.ends_with("Error 137") || line.ends_with("] Terminated")));
+        killed.then(|| MachineTrouble::Killed(detail()))
+    })
+}
+
+/// Trouble of the machine, with the line that shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MachineTrouble {
+    /// The disk.
+    Disk(String),
+    /// Memory, processes.
+    Killed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_the_failure_itself_is_told() {
+        let log = "make[3]: *** [/b/src/scripts/Makefile.build:250: kernel/softirq.o] Error 1\n\
+                   make[2]: *** [/b/src/scripts/Makefile.build:500: kernel] Error 2\n\
+                   make[2]: Target './' not remade because of errors.\n\
+                   make[1]: *** [/b/src/Makefile:2013: .] Error 2\n\
+                   make: *** [Makefile:238: __sub-make] Error 2\n";
+        let found = failures(log);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].target.as_str(), found[0].stage, found[0].code),
+            ("kernel/softirq.o", Stage::Compile, Some(1))
+        );
+    }
+
+    #[test]
+    fn stages() {
+        for (target, want) in [
+            ("kernel/fork.o", Stage::Compile),
+            ("kernel/bounds.s", Stage::Prepare),
+            ("arch/s390/kernel/asm-offsets.s", Stage::Prepare),
+            ("scripts/mod/modpost.o", Stage::Prepare),
+            ("include/config/auto.conf", Stage::Config),
+            ("Module.symvers", Stage::Modpost),
+            ("drivers/net/x.ko", Stage::Link),
+            ("vmlinux", Stage::Link),
+            (".tmp_vmlinux.kallsyms1", Stage::Link),
+            ("vmlinux.o", Stage::Link),
+            ("arch/x86/boot/bzImage", Stage::Link),
+        ] {
+            assert_eq!(stage(target), want, "{target}");
+        }
+    }
+
+    #[test]
+    fn other_forms() {
+        let one = |log: &str| failures(log).into_iter().next().map(|failure| (failure.target, failure.stage));
+        assert_eq!(
+            one("make[2]: *** No rule to make target 'kernel/gone.o', needed by 'kernel/built-in.a'.  Stop.\n"),
+            Some(("kernel/built-in.a".to_owned(), Stage::Link))
+        );
+        assert_eq!(one("make: *** [Makefile:1: all] Error 2\n"), Some(("all".to_owned(), Stage::Compile)));
+        assert_eq!(one("  CC      kernel/fork.o\n"), None);
+        assert_eq!(one("text: *** no make\n"), None);
+    }
+
+    #[test]
+    fn the_machine_is_told_from_the_source() {
+        for text in [
+            "gcc: fatal error: Killed signal terminated program cc1",
+            "make[2]: *** [scripts/Makefile.build:250: a.o] Error 137",
+            "cc1: out of memory allocating 65536 bytes",
+        ] {
+            assert!(matches!(machine_trouble(text), Some(MachineTrouble::Killed(_))), "{text}");
+        }
+        assert!(matches!(machine_trouble("as: a.o: No space left on device"), Some(MachineTrouble::Disk(_))));
+        assert_eq!(machine_trouble("a.c:1: error: no"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_an_answer(text in "(make|: \\*\\*\\* |\\[|\\]|: |Error 2|\n|a|\\.|'){0,40}") {
+            let _ = failures(&text);
+        }
+    }
+}

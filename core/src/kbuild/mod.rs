@@ -1,10 +1,10 @@
-//! What a kbuild `make` and its compiler shim said, as records.
+//! What a kbuild `make` and its compiler shim said.
 //!
-//! [`invocation`] understands a compiler's command line, [`record`] is the line that the shim writes for each compile,
-//! [`depfile`] and [`cmdfile`] read dependency lists, [`log`] reads make's own output: steps, failures, stages.
+//! [`record`] is the line that the shim writes for each run of a compiler, [`invocation`] understands its command line,
+//! [`depfile`] its dependency list, [`log`] reads what make itself printed, [`roots`] turns paths into those of the tree.
 
-pub mod cmdfile;
 pub mod depfile;
 pub mod invocation;
 pub mod log;
 pub mod record;
+pub mod roots;
