@@ -1,0 +1,219 @@
+//! The source tree of a lane on disk, moved from state to state by writing only the files that differ.
+//!
+//! Beside the tree lies a marker: `at TREE`, or `moving FROM TO` while files are written. After a crash both ends of the
+//! move are compared with where the tree shall be, so that every file that may be half-way is written again.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use bombproof_core::id::Oid;
+use bombproof_core::tree::{Change, Entry, FileMode};
+use bombproof_store::trees::{TreeError, TreeSource};
+use thiserror::Error;
+
+/// A tree could not be laid out.
+#[derive(Debug, Error)]
+pub enum MoveError {
+    /// The object store.
+    #[error(transparent)]
+    Source(#[from] TreeError),
+    /// The disk.
+    #[error("cannot write '{}': {error}", path.display())]
+    Disk {
+        /// Which file.
+        path: PathBuf,
+        /// The system's words.
+        error: std::io::Error,
+    },
+}
+
+/// A source tree that is moved from state to state.
+#[derive(Debug)]
+pub struct SourceTree {
+    root: PathBuf,
+    marker: PathBuf,
+}
+
+/// What a move did.
+#[derive(Debug, Default)]
+pub struct Moved {
+    /// The paths that were written or removed, sorted.
+    pub paths: Vec<String>,
+    /// Those of them that were not there before, or are gone now.
+    pub added_or_removed: Vec<String>,
+    /// The tree was made from nothing.
+    pub fresh: bool,
+}
+
+enum Mark {
+    Nothing,
+    At(Oid),
+    Moving(Oid, Oid),
+}
+
+impl SourceTree {
+    /// The tree at `root`; its marker lies beside it.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), marker: root.with_extension("at") }
+    }
+
+    fn mark(&self) -> Mark {
+        let text = std::fs::read_to_string(&self.marker).unwrap_or_default();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words[..] {
+            ["at", tree] => Oid::parse(tree).map_or(Mark::Nothing, Mark::At),
+            ["moving", from, to] => match (Oid::parse(from), Oid::parse(to)) {
+                (Ok(from), Ok(to)) => Mark::Moving(from, to),
+                (Ok(_) | Err(_), _) => Mark::Nothing,
+            },
+            _ => Mark::Nothing,
+        }
+    }
+
+    fn set_mark(&self, text: &str) -> Result<(), MoveError> {
+        bombproof_store::atomic::write(&self.marker, text.as_bytes())
+            .map_err(|error| MoveError::Disk { path: error.path.clone(), error: error.source })
+    }
+
+    /// Makes the tree be `to`.
+    ///
+    /// # Errors
+    /// When objects are missing or the disk cannot be written; the next move repairs what is half-way.
+    pub fn move_to(&self, source: &dyn TreeSource, to: &Oid) -> Result<Moved, MoveError> {
+        let (changes, fresh) = match self.mark() {
+            Mark::At(from) if from == *to => return Ok(Moved::default()),
+            Mark::At(from) => match source.changes(Some(&from), to) {
+                Ok(changes) => {
+                    self.set_mark(&format!("moving {from} {to}\n"))?;
+                    (changes, false)
+                }
+                // The tree it is at is of another repository, or of states that are gone.
+                Err(_) => (self.start_over(source, to)?, true),
+            },
+            Mark::Moving(one, other) => match (source.changes(Some(&one), to), source.changes(Some(&other), to)) {
+                (Ok(a), Ok(b)) => {
+                    let both: BTreeMap<String, Option<Entry>> =
+                        a.into_iter().chain(b).map(|change| (change.path, change.entry)).collect();
+                    (both.into_iter().map(|(path, entry)| Change { path, entry }).collect(), false)
+                }
+                (Ok(_) | Err(_), _) => (self.start_over(source, to)?, true),
+            },
+            Mark::Nothing => (self.start_over(source, to)?, true),
+        };
+        let moved = self.write(source, &changes, fresh)?;
+        self.set_mark(&format!("at {to}\n"))?;
+        Ok(moved)
+    }
+
+    fn start_over(&self, source: &dyn TreeSource, to: &Oid) -> Result<Vec<Change>, MoveError> {
+        let failed = |error| MoveError::Disk { path: self.root.clone(), error };
+        match std::fs::remove_file(&self.marker) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+        match std::fs::remove_dir_all(&self.root) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+        std::fs::create_dir_all(&self.root).map_err(failed)?;
+        Ok(source.changes(None, to)?)
+    }
+
+    /// Writes these paths again, whatever they are now (a command may have changed them).
+    ///
+    /// # Errors
+    /// As [`SourceTree::move_to`].
+    pub fn restore(&self, source: &dyn TreeSource, at: &Oid, paths: &[String]) -> Result<(), MoveError> {
+        let all = source.changes(None, at)?;
+        let wanted: std::collections::BTreeSet<&String> = paths.iter().collect();
+        let changes: Vec<Change> = all.into_iter().filter(|change| wanted.contains(&change.path)).collect();
+        self.write(source, &changes, false).map(|_| ())
+    }
+
+    fn write(&self, source: &dyn TreeSource, changes: &[Change], fresh: bool) -> Result<Moved, MoveError> {
+        let mut moved = Moved { fresh, ..Moved::default() };
+        // Removals first: a file may take the place of a folder.
+        for change in changes.iter().filter(|change| change.entry.is_none()) {
+            let path = self.root.join(&change.path);
+            let removed = match std::fs::symlink_metadata(&path) {
+                Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(&path),
+                Ok(_) => std::fs::remove_file(&path),
+                Err(_) => Ok(()),
+            };
+            removed.map_err(|error| MoveError::Disk { path: path.clone(), error })?;
+            let mut folder = path.parent();
+            while let Some(parent) = folder.filter(|parent| *parent != self.root) {
+                if std::fs::remove_dir(parent).is_err() {
+                    break;
+                }
+                folder = parent.parent();
+            }
+            moved.added_or_removed.push(change.path.clone());
+        }
+        let entries: Vec<(&str, &Entry)> = changes
+            .iter()
+            .filter_map(|change| Some((change.path.as_str(), change.entry.as_ref()?)))
+            .filter(|(_, entry)| entry.mode != FileMode::Gitlink)
+            .collect();
+        let blobs: Vec<Oid> = entries.iter().map(|(_, entry)| entry.blob.clone()).collect();
+        let mut next = entries.iter();
+        let mut problem = None;
+        let read = source.blobs(&blobs, &mut |_, content| {
+            let Some((path, entry)) = next.next() else {
+                return Err(TreeError::Unreadable { detail: "more blobs than were asked for".to_owned() });
+            };
+            let full = self.root.join(path);
+            if !fresh && std::fs::symlink_metadata(&full).is_err() {
+                moved.added_or_removed.push((*path).to_owned());
+            }
+            put(&full, entry.mode, content, fresh).map_err(|error| {
+                let detail = error.to_string();
+                problem = Some(MoveError::Disk { path: full.clone(), error });
+                TreeError::Unreadable { detail }
+            })
+        });
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        read?;
+        moved.paths = changes.iter().map(|change| change.path.clone()).collect();
+        Ok(moved)
+    }
+}
+
+fn put(path: &Path, mode: FileMode, content: &[u8], fresh: bool) -> std::io::Result<()> {
+    let make = |target: &Path| -> std::io::Result<()> {
+        if mode == FileMode::Symlink {
+            use std::os::unix::ffi::OsStrExt;
+            return std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(content), target);
+        }
+        let mut file = std::fs::File::options().write(true).create_new(true).open(target)?;
+        file.write_all(content)?;
+        if mode == FileMode::Executable {
+            file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(())
+    };
+    // A folder of a tree is made when its first file comes.
+    let in_folder = |target: &Path| match make(target) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(target.parent().unwrap_or(Path::new("/")))?;
+            make(target)
+        }
+        made => made,
+    };
+    if fresh {
+        return in_folder(path);
+    }
+    if std::fs::symlink_metadata(path).is_ok_and(|kind| kind.is_dir()) {
+        std::fs::remove_dir_all(path)?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".bombproof-new");
+    let temporary = path.with_file_name(name);
+    let _ = std::fs::remove_file(&temporary);
+    in_folder(&temporary)?;
+    std::fs::rename(&temporary, path)
+}
