@@ -1,1 +1,130 @@
-//! (in work)
+//! Builds one state on one target: in a sandbox, in a tree kept for it, with the compiler behind a shim.
+//!
+//! [`Worker::build`] is the way in. [`kbuild`] runs the project's own make, [`command`] an opaque command; both give a
+//! [`StateResult`] whatever happens. [`shim`] and [`sandbox::helper`] are other lives of the same program.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bombproof_core::digest::Digest;
+use bombproof_core::id::{Oid, PatchIndex};
+use bombproof_core::outcome::{StateResult, Trouble};
+use bombproof_core::target::{Build, TargetSpec};
+use bombproof_store::home::{Home, TreeLease};
+use bombproof_store::trees::TreeSource;
+use tokio::sync::{Mutex, watch};
+
+pub mod command;
+pub mod jobs;
+pub mod kbuild;
+pub mod sandbox;
+pub mod shim;
+pub mod toolchain;
+pub mod tree;
+
+/// One attempt at a state.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Which state.
+    pub state: PatchIndex,
+    /// Its tree.
+    pub tree: Oid,
+    /// From scratch.
+    pub clean: bool,
+    /// Where the output goes.
+    pub log: PathBuf,
+    /// At most this long, in seconds.
+    pub timeout_s: u64,
+}
+
+/// A target and what names its build folders.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// As asked for.
+    pub spec: TargetSpec,
+    /// Of the target with its toolchain, and of the repository: builds of one key may share a folder.
+    pub folder_key: Digest,
+}
+
+/// A build folder for each target and lane.
+pub type Lanes = HashMap<(usize, usize), Arc<Mutex<TreeLease>>>;
+
+/// Builds states on this machine.
+pub struct Worker {
+    /// How builds are shut in.
+    pub level: sandbox::Level,
+    /// What they share.
+    pub jobs: Arc<jobs::Jobs>,
+    /// Where their folders are.
+    pub home: Home,
+    /// Where their files come from.
+    pub source: Arc<dyn TreeSource>,
+    /// What is built.
+    pub targets: Vec<Target>,
+    /// Where logs go: `TARGET/STATE.log`.
+    pub logs: PathBuf,
+    /// The folders in use, by target and lane.
+    pub lanes: Mutex<Lanes>,
+}
+
+impl Worker {
+    /// The log of a state, below the folder of logs.
+    pub fn log_name(target: &TargetSpec, state: PatchIndex) -> String {
+        let safe: String = target
+            .name
+            .as_str()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+') { c } else { '_' })
+            .collect();
+        format!("{safe}/{state}.log")
+    }
+
+    /// Builds one state of a target in a lane; stops at once when `cancel` turns true.
+    pub async fn build(
+        &self,
+        (target, lane): (usize, usize),
+        (state, tree): (PatchIndex, Oid),
+        clean: bool,
+        cancel: watch::Receiver<bool>,
+    ) -> StateResult {
+        self.attempt((target, lane), (state, tree), clean, cancel).await.unwrap_or_else(StateResult::trouble)
+    }
+
+    async fn attempt(
+        &self,
+        (target, lane): (usize, usize),
+        (state, tree): (PatchIndex, Oid),
+        clean: bool,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<StateResult, Trouble> {
+        let disk = |error: &dyn std::fmt::Display| Trouble::Disk { detail: error.to_string() };
+        let what = self
+            .targets
+            .get(target)
+            .ok_or_else(|| Trouble::Internal { detail: format!("there is no target {target}") })?;
+        let log = self.logs.join(Self::log_name(&what.spec, state));
+        if let Some(folder) = log.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| disk(&error))?;
+        }
+        std::fs::File::create(&log).map_err(|error| disk(&error))?;
+        let lease = {
+            let mut lanes = self.lanes.lock().await;
+            match lanes.get(&(target, lane)) {
+                Some(lease) => Arc::clone(lease),
+                None => {
+                    let lease = self.home.take_tree(&what.folder_key).map_err(|error| disk(&error))?;
+                    let lease = Arc::new(Mutex::new(lease));
+                    lanes.insert((target, lane), Arc::clone(&lease));
+                    lease
+                }
+            }
+        };
+        let lease = lease.lock().await;
+        let attempt = Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s };
+        match &what.spec.build {
+            Build::Kbuild(kbuild) => kbuild::build(self, kbuild, lease.path(), &attempt, cancel).await,
+            Build::Command { command } => command::build(self, command, lease.path(), &attempt, cancel).await,
+        }
+    }
+}

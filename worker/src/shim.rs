@@ -40,12 +40,11 @@ pub fn run(argv: &[OsString]) -> i32 {
     command.args(argv.iter().skip(1)).env("PATH", &real_path).env_remove(REAL_PATH).env_remove(JOURNAL);
     let journal = std::env::var_os(JOURNAL).map(PathBuf::from);
     match (invocation::read(&words), journal) {
-        (Invocation::Compile { .. } | Invocation::Check { .. }, Some(journal)) => {
-            recorded(command, words, &journal).unwrap_or_else(|error| {
+        (Invocation::Compile { .. } | Invocation::Check { .. }, Some(journal)) => recorded(command, words, &journal)
+            .unwrap_or_else(|error| {
                 let _ = writeln!(std::io::stderr(), "bombproof: the compile could not be recorded: {error}");
                 NOT_FOUND
-            })
-        }
+            }),
         (Invocation::Compile { .. } | Invocation::Check { .. } | Invocation::Other, _) => {
             let error = command.exec();
             let _ = writeln!(std::io::stderr(), "{}: {error}", program.display());
@@ -56,9 +55,9 @@ pub fn run(argv: &[OsString]) -> i32 {
 
 /// The first program of that name on a `PATH`.
 pub fn find(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
-    std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| {
-        std::fs::metadata(file).is_ok_and(|kind| kind.is_file() && kind.permissions().mode() & 0o111 != 0)
-    })
+    std::env::split_paths(path)
+        .map(|folder| folder.join(name))
+        .find(|file| std::fs::metadata(file).is_ok_and(|kind| kind.is_file() && kind.permissions().mode() & 0o111 != 0))
 }
 
 fn recorded(mut command: Command, argv: Vec<String>, journal: &Path) -> std::io::Result<i32> {
@@ -73,9 +72,7 @@ fn recorded(mut command: Command, argv: Vec<String>, journal: &Path) -> std::io:
     // The caller reads it as it would have, whatever becomes of the record.
     std::io::stderr().write_all(&stderr)?;
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(std::io::Error::from)?;
-    let micros = |time: nix::sys::time::TimeVal| {
-        u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0)
-    };
+    let micros = |time: nix::sys::time::TimeVal| u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0);
     let depfile = depfile_of(&argv).and_then(|path| std::fs::read(path).ok());
     let record = Record {
         id: format!("{}", std::process::id()),

@@ -22,10 +22,10 @@ pub fn pair(old: &[&Diagnostic], new: &[&Diagnostic], changes: &[FileChange]) ->
     let mut pairs = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
     // Each pass is a key; pairs are made within equal keys, in order.
-    let passes: [&dyn Fn(&Diagnostic, bool) -> Option<Key>; 3] = [
-        &|diagnostic, _| Some(exact(diagnostic)),
-        &|diagnostic, _| diagnostic.source.as_ref().map(|source| loose(diagnostic, Some(normalise::source(source)))),
-        &|diagnostic, _| Some(loose(diagnostic, None)),
+    let passes: [KeyOf<'_>; 3] = [
+        &|diagnostic| Some(exact(diagnostic)),
+        &|diagnostic| diagnostic.source.as_ref().map(|source| loose(diagnostic, Some(normalise::source(source)))),
+        &|diagnostic| Some(loose(diagnostic, None)),
     ];
     for (number, key) in passes.iter().enumerate() {
         let mut open: HashMap<Key, Vec<usize>> = HashMap::new();
@@ -45,13 +45,13 @@ pub fn pair(old: &[&Diagnostic], new: &[&Diagnostic], changes: &[FileChange]) ->
                     None => continue,
                 },
             };
-            if let Some(key) = key(&seen, true) {
+            if let Some(key) = key(&seen) {
                 open.entry(key).or_default().push(index);
             }
         }
         for (index, diagnostic) in new.iter().enumerate() {
             if pairs[index].is_none()
-                && let Some(key) = key(diagnostic, false)
+                && let Some(key) = key(diagnostic)
                 && let Some(partner) = open.get_mut(&key).and_then(Vec::pop)
             {
                 pairs[index] = Some(partner);
@@ -61,6 +61,9 @@ pub fn pair(old: &[&Diagnostic], new: &[&Diagnostic], changes: &[FileChange]) ->
     }
     pairs
 }
+
+/// How a pass tells diagnostics apart; `None`: it does not look at this one.
+type KeyOf<'a> = &'a dyn Fn(&Diagnostic) -> Option<Key>;
 
 type Key = (Tool, String, Option<u32>, Option<String>, String, Option<String>, Option<String>);
 

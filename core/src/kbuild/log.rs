@@ -65,7 +65,7 @@ fn failure(line: &str) -> Option<MakeFailure> {
 
 fn is_file(target: &str) -> bool {
     let last = target.rsplit('/').next().unwrap_or(target);
-    (last.contains('.') && last.trim_matches('.') != "") || last == "vmlinux"
+    (last.contains('.') && !last.trim_matches('.').is_empty()) || last == "vmlinux"
 }
 
 /// The stage to which a target of kbuild belongs.

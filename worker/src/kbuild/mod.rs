@@ -1,0 +1,417 @@
+//! The kbuild step: the project's own `make` for one state in a tree kept for its target.
+//!
+//! A lane is `src/` (the source tree, read-only for the build), `out/` (the build folder), `cfg/` (where configurations are
+//! derived), `log/` (the shim's journal), `bin/` (the shims) and `lane.json` (what is known of `out/`). The file `step`
+//! stands as long as a step runs: whoever finds it knows that the step was cut off, and takes what it may have left
+//! half-made away.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use bombproof_core::id::Oid;
+use bombproof_core::kbuild::record::Record;
+use bombproof_core::kbuild::roots::Roots;
+use bombproof_core::outcome::{Failure, Outcome, Stage, StateResult, Trouble};
+use bombproof_core::target::config::{self, Config};
+use bombproof_core::target::{BaseConfig, Compiler, Kbuild};
+use bombproof_store::atomic;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::sandbox::helper::OWN_PROGRAM;
+use crate::sandbox::{self, Bind, End, Level, Limits, Spec};
+use crate::toolchain::{SYSTEM_PATH, shim_names};
+use crate::tree::{MoveError, SourceTree};
+use crate::{Attempt, Worker, shim};
+
+mod assemble;
+
+use assemble::{Step, Table};
+
+/// Files written within this time of one another may carry the same time stamp.
+const CLOCK_GRAIN: Duration = Duration::from_millis(20);
+
+/// What is known of a lane's build folder.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Memory {
+    /// The tree of the last step that ran to its end.
+    built: Option<Oid>,
+    table: Table,
+    /// Of the state `built`.
+    config: Config,
+    not_effective: std::collections::BTreeMap<String, (String, String)>,
+}
+
+/// The folders of a lane, on this machine and as a build sees them.
+struct Folders {
+    host: PathBuf,
+    level: Level,
+}
+
+impl Folders {
+    fn host(&self, name: &str) -> PathBuf {
+        self.host.join(name)
+    }
+
+    fn guest(&self, name: &str) -> String {
+        if self.level.has_own_paths() { format!("/bombproof/{name}") } else { self.host(name).display().to_string() }
+    }
+
+    fn bind(&self, name: &str, writable: bool) -> Bind {
+        Bind { host: self.host(name), guest: self.guest(name), writable }
+    }
+}
+
+fn disk(what: &str) -> impl Fn(std::io::Error) -> Trouble {
+    move |error| Trouble::Disk { detail: format!("{what}: {error}") }
+}
+
+impl From<MoveError> for Trouble {
+    fn from(error: MoveError) -> Self {
+        match error {
+            MoveError::Source(error) => Self::Tree { detail: error.to_string() },
+            MoveError::Disk { .. } => Self::Disk { detail: error.to_string() },
+        }
+    }
+}
+
+/// Builds one state.
+pub(crate) async fn build(
+    worker: &Worker,
+    kbuild: &Kbuild,
+    lease: &Path,
+    attempt: &Attempt,
+    cancel: watch::Receiver<bool>,
+) -> Result<StateResult, Trouble> {
+    let start = Instant::now();
+    let folders = Folders { host: lease.to_owned(), level: worker.level };
+    for name in ["out", "cfg", "log", "bin", "root"] {
+        std::fs::create_dir_all(folders.host(name)).map_err(disk(name))?;
+    }
+    let marker = folders.host("step");
+    let memory_file = folders.host("lane.json");
+    let mut memory: Memory =
+        std::fs::read(&memory_file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let (source, root, to) = (worker.source.clone(), folders.host("src"), attempt.tree.clone());
+    let built = memory.built.clone();
+    let out = folders.host("out");
+    let cut_off = marker.clone();
+    // Thousands of small files: not on a thread that others wait for.
+    let prepared = tokio::task::spawn_blocking(move || -> Result<_, Trouble> {
+        let unclean = clean_up(&cut_off, &out).map_err(disk("cleaning up after a step that was cut off"))?;
+        let moved = SourceTree::at(&root).move_to(source.as_ref(), &to)?;
+        let changes = match built.filter(|_| !moved.fresh) {
+            Some(built) => source.changes(Some(&built), &to).ok(),
+            None => None,
+        };
+        if changes.is_none() {
+            for folder in [&out, &root.with_file_name("cfg")] {
+                std::fs::remove_dir_all(folder).map_err(disk("emptying the build folder"))?;
+                std::fs::create_dir_all(folder).map_err(disk("emptying the build folder"))?;
+            }
+        }
+        std::thread::sleep(CLOCK_GRAIN);
+        Ok((changes, unclean))
+    });
+    let (changes, unclean) = prepared.await.map_err(|error| Trouble::Internal { detail: error.to_string() })??;
+    if changes.is_none() {
+        memory = Memory::default();
+    }
+    if !folders.host("src").join("Makefile").is_file() {
+        return Err(Trouble::Request {
+            detail: "the tree has no Makefile at its top; use --exec for other projects".to_owned(),
+        });
+    }
+    let program = if worker.level.has_own_paths() {
+        OWN_PROGRAM.to_owned()
+    } else {
+        std::env::current_exe().map_err(disk("own program"))?.display().to_string()
+    };
+    let names = shim_names(kbuild);
+    shim::install(&folders.host("bin"), &program, names.iter().map(String::as_str)).map_err(disk("shims"))?;
+    File::create(&marker).and_then(|file| file.sync_all()).map_err(disk("the marker of the step"))?;
+    let journal = folders.host("log").join("journal");
+    File::create(&journal).map_err(disk("the journal"))?;
+
+    let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel };
+    let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
+    let mut steps = 0;
+    let paths: Option<Vec<&str>> =
+        changes.as_ref().map(|changes| changes.iter().map(|change| change.path.as_str()).collect());
+    // A step that was cut off may have derived the configuration of another state.
+    let derive = unclean || paths.as_ref().is_none_or(|paths| paths.iter().any(|path| config::may_affect(path)));
+    let first = memory.built.is_none();
+    if derive {
+        steps += 1;
+        match runner.configure(&roots, &mut memory, first).await? {
+            None => {}
+            Some(failure) => {
+                let mut result = StateResult::trouble(Trouble::Interrupted);
+                memory.table.set_config_findings(&runner.log_text()?, &folders.guest("src"), &roots);
+                result.outcome = Outcome::Failed(vec![failure]);
+                result.cost.kbuild_steps = steps;
+                result.cost.wall_ms = millis(start);
+                return Ok(result);
+            }
+        }
+    }
+    if let Some(changes) = &changes {
+        drop_shadowed(&memory.table, changes, &folders.host("out")).map_err(disk("build folder"))?;
+    }
+    let begin = runner.log_text()?.len();
+    let end = runner.make("out", &kbuild.goals, &["-k"]).await?;
+    steps += 1;
+    let text = runner.log_text()?;
+    let log = text.get(begin..).unwrap_or_default();
+    let records = read_journal(&journal)?;
+    let cwd = folders.guest("out");
+    let step = Step { records: &records, log, exit: end, roots: &roots, cwd: &cwd };
+    let (source, output) = (folders.host("src"), folders.host("out"));
+    memory.table.update(&step, |path, generated| {
+        if path.starts_with('/') {
+            Path::new(path).exists()
+        } else if generated {
+            output.join(path).exists()
+        } else {
+            source.join(path).exists()
+        }
+    });
+    let mut result = memory.table.result(&step);
+    if let Outcome::Trouble(trouble) = result.outcome {
+        // The marker stays: what this step left is not to be trusted.
+        return Err(trouble);
+    }
+    result.config.clone_from(&memory.config);
+    result.not_effective.clone_from(&memory.not_effective);
+    result.cost.kbuild_steps = steps;
+    result.cost.wall_ms = millis(start);
+    memory.built = Some(attempt.tree.clone());
+    let text = serde_json::to_vec(&memory).map_err(|error| Trouble::Internal { detail: error.to_string() })?;
+    atomic::write(&memory_file, &text).map_err(|error| Trouble::Disk { detail: error.to_string() })?;
+    std::fs::remove_file(&marker).map_err(disk("the marker of the step"))?;
+    Ok(result)
+}
+
+fn millis(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn read_journal(path: &Path) -> Result<Vec<Record>, Trouble> {
+    let text = std::fs::read(path).map_err(disk("the journal"))?;
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    // The build can write to the journal: a line that is not ours makes the whole step worthless.
+    lines
+        .map(serde_json::from_slice)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Trouble::Internal { detail: format!("the journal of the compilers cannot be read: {error}") })
+}
+
+/// After a step that was cut off: everything in the build folder that is newer than its begin may be half-made. Files that
+/// only tell that a configuration symbol changed (`include/config/X`) stay: without them their readers would not know.
+///
+/// Gives whether there was one.
+fn clean_up(marker: &Path, out: &Path) -> std::io::Result<bool> {
+    let Ok(kind) = std::fs::metadata(marker) else { return Ok(false) };
+    let begin = kind.modified()?.checked_sub(CLOCK_GRAIN).unwrap_or(SystemTime::UNIX_EPOCH);
+    let symbols = out.join("include/config");
+    let mut folders = vec![out.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let entry = entry?;
+            let kind = entry.metadata()?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.modified()? >= begin
+                && (folder != symbols || entry.file_name().to_string_lossy().starts_with("auto"))
+            {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// A header that comes or goes can change what an include means without any known input being changed: objects that read a
+/// header of that name are made anew.
+fn drop_shadowed(table: &Table, changes: &[bombproof_core::tree::Change], out: &Path) -> std::io::Result<()> {
+    let names: BTreeSet<&str> = changes
+        .iter()
+        .filter(|change| is_included(&change.path))
+        .map(|change| change.path.rsplit('/').next().unwrap_or(&change.path))
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    for output in table.readers_of_names(&names) {
+        match std::fs::remove_file(out.join(output)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_included(path: &str) -> bool {
+    [".h", ".inc", ".def", ".dtsi"].iter().any(|ending| path.ends_with(ending))
+}
+
+struct Runner<'a> {
+    worker: &'a Worker,
+    kbuild: &'a Kbuild,
+    folders: &'a Folders,
+    attempt: &'a Attempt,
+    cancel: watch::Receiver<bool>,
+}
+
+impl Runner<'_> {
+    fn log_text(&self) -> Result<String, Trouble> {
+        let text = std::fs::read(&self.attempt.log).map_err(disk("the log"))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Derives the configuration of the state: base config, fragments, `olddefconfig`. Gives the failure, if it is one of
+    /// the source.
+    async fn configure(&self, roots: &Roots, memory: &mut Memory, first: bool) -> Result<Option<Failure>, Trouble> {
+        let scratch = self.folders.host("cfg").join(".config");
+        let _ = std::fs::remove_file(&scratch);
+        let mut asked = Config::new();
+        let failed = |goal: &str, log: &str| {
+            let error = bombproof_core::diagnostic::parse::log(log, &roots.source, roots)
+                .into_iter()
+                .map(|finding| finding.diagnostic)
+                .find(|diagnostic| diagnostic.severity == bombproof_core::diagnostic::Severity::Error);
+            let message = error.map_or_else(
+                || log.lines().rev().find(|line| line.contains("***")).unwrap_or("it failed").trim().to_owned(),
+                |error| format!("{}:{}: {}", error.location.file, error.location.line, error.message),
+            );
+            Failure { stage: Stage::Config, what: goal.to_owned(), message, werror: false }
+        };
+        match &self.kbuild.base_config {
+            BaseConfig::File(file) => {
+                std::fs::write(&scratch, &file.text).map_err(disk("the configuration"))?;
+                asked.extend(config::read(&file.text));
+            }
+            BaseConfig::Goal(goal) => {
+                if self.make("cfg", std::slice::from_ref(goal), &[]).await? != 0 {
+                    let log = self.log_text()?;
+                    if log.contains("No rule to make target") || log.contains("Can't find default configuration") {
+                        let detail =
+                            format!("there is no configuration '{goal}' for {} in this tree", self.kbuild.arch);
+                        if first {
+                            return Err(Trouble::Request { detail });
+                        }
+                        return Ok(Some(Failure {
+                            stage: Stage::Config,
+                            what: goal.clone(),
+                            message: detail,
+                            werror: false,
+                        }));
+                    }
+                    return Ok(Some(failed(goal, &log)));
+                }
+            }
+        }
+        let mut text = std::fs::read_to_string(&scratch).map_err(disk("the configuration"))?;
+        for fragment in &self.kbuild.fragments {
+            text.push('\n');
+            text.push_str(&fragment.text);
+            text.push('\n');
+            asked.extend(config::read(&fragment.text));
+        }
+        std::fs::write(&scratch, &text).map_err(disk("the configuration"))?;
+        if self.make("cfg", &["olddefconfig".to_owned()], &[]).await? != 0 {
+            return Ok(Some(failed("olddefconfig", &self.log_text()?)));
+        }
+        let log = self.log_text()?;
+        memory.table.set_config_findings(&log, &roots.source, roots);
+        let derived = std::fs::read_to_string(&scratch).map_err(disk("the configuration"))?;
+        let used = self.folders.host("out").join(".config");
+        // An equal file keeps its time: make would ask Kconfig for nothing.
+        if std::fs::read_to_string(&used).ok().as_ref() != Some(&derived) {
+            std::fs::write(&used, &derived).map_err(disk("the configuration"))?;
+        }
+        memory.config = config::effective(&derived);
+        memory.not_effective = config::not_effective(&asked, &memory.config);
+        Ok(None)
+    }
+
+    /// Runs make with `O=folder`; gives its exit code.
+    async fn make(&self, folder: &str, goals: &[String], options: &[&str]) -> Result<i32, Trouble> {
+        let mut argv =
+            vec!["make".to_owned(), "--no-print-directory".to_owned(), "-C".to_owned(), self.folders.guest("src")];
+        argv.extend(options.iter().map(|option| (*option).to_owned()));
+        argv.extend(make_variables(self.kbuild));
+        argv.push(format!("O={}", self.folders.guest(folder)));
+        argv.extend(goals.iter().cloned());
+        let path = format!("{}:{SYSTEM_PATH}", self.folders.guest("bin"));
+        let mut env = build_environment();
+        env.extend([
+            ("PATH".to_owned(), path),
+            (shim::REAL_PATH.to_owned(), SYSTEM_PATH.to_owned()),
+            (shim::JOURNAL.to_owned(), format!("{}/journal", self.folders.guest("log"))),
+        ]);
+        let spec = Spec {
+            argv,
+            cwd: self.folders.guest(folder),
+            env,
+            binds: vec![
+                self.folders.bind("src", false),
+                self.folders.bind("out", true),
+                self.folders.bind("cfg", true),
+                self.folders.bind("log", true),
+                self.folders.bind("bin", false),
+            ],
+            limits: Limits::for_builds(self.attempt.timeout_s),
+            mount_point: self.folders.host("root"),
+        };
+        let log = File::options().create(true).append(true).open(&self.attempt.log).map_err(disk("the log"))?;
+        // The first job of every make is its own; the tokens are for the others.
+        let Some(jobs) = self.worker.jobs.take(self.cancel.clone()).await else { return Err(Trouble::Interrupted) };
+        let end = sandbox::run(self.worker.level, &spec, &log, Some(jobs.client()), self.cancel.clone()).await;
+        match end {
+            Ok(End::Exited(code)) => Ok(code),
+            Ok(End::TimedOut) => {
+                jobs.lost();
+                Err(Trouble::Timeout { limit_s: self.attempt.timeout_s })
+            }
+            Ok(End::Cancelled) => {
+                jobs.lost();
+                Err(Trouble::Interrupted)
+            }
+            Err(error) => Err(Trouble::Sandbox { detail: error.to_string() }),
+        }
+    }
+}
+
+/// What tells make the target.
+pub fn make_variables(kbuild: &Kbuild) -> Vec<String> {
+    let mut words = vec![format!("ARCH={}", kbuild.arch.kernel_name())];
+    if !kbuild.cross_compile.is_empty() {
+        words.push(format!("CROSS_COMPILE={}", kbuild.cross_compile));
+    }
+    if kbuild.compiler == Compiler::Clang {
+        words.push("LLVM=1".to_owned());
+    }
+    words.extend(kbuild.make_args.iter().cloned());
+    words
+}
+
+/// The environment that makes builds repeatable: nothing of the user's, fixed names and times.
+pub fn build_environment() -> Vec<(String, String)> {
+    [
+        ("LANG", "C"),
+        ("TZ", "UTC"),
+        ("HOME", "/nonexistent"),
+        ("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 1970"),
+        ("KBUILD_BUILD_USER", "user"),
+        ("KBUILD_BUILD_HOST", "host"),
+        ("KBUILD_BUILD_VERSION", "1"),
+        ("LOCALVERSION", ""),
+        ("SOURCE_DATE_EPOCH", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}

@@ -1,0 +1,330 @@
+//! The helper process that sets a sandbox up: this program, started again as `__sandbox` (and once more, as the first
+//! process of the new process namespace, as `__init`).
+//!
+//! It must run before any thread is started. Sources: namespaces(7), user_namespaces(7), pivot_root(2), landlock(7).
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use super::{Level, Spec, Word};
+
+/// Folders of the system that a build may read.
+const SYSTEM: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt"];
+/// Files of `/etc` without which programs do not start; nothing of the user's.
+const ETC: &[&str] = &["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "passwd", "group", "nsswitch.conf"];
+/// Devices that hold nothing.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+/// The user that a build sees itself as.
+const USER: u32 = 1000;
+/// Where this program is in the sandbox: the shim links lead there.
+pub const OWN_PROGRAM: &str = "/bombproof/bombproof";
+
+/// Runs as the helper if the arguments ask for it; gives the exit code of this process.
+pub fn main(args: &[std::ffi::OsString]) -> Option<i32> {
+    let word = |index: usize| args.get(index).and_then(|word| word.to_str()).unwrap_or_default();
+    match word(1) {
+        "__sandbox" => Some(report(outer(word(2)))),
+        "__init" => Some(report(inner())),
+        _ => None,
+    }
+}
+
+/// Nothing to say (`None`): the process that we started said it.
+fn report(result: Result<Option<i32>, String>) -> i32 {
+    let word = match result {
+        Ok(None) => return 0,
+        Ok(Some(code)) => Word::Ended(code),
+        Err(why) => Word::Refused(why),
+    };
+    let line = serde_json::to_string(&word).unwrap_or_default();
+    let _ = writeln!(std::io::stdout(), "{line}");
+    0
+}
+
+fn read_spec() -> Result<Spec, String> {
+    let mut text = String::new();
+    std::io::stdin().read_line(&mut text).map_err(|error| format!("reading the request: {error}"))?;
+    serde_json::from_str(&text).map_err(|error| format!("reading the request: {error}"))
+}
+
+fn on<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> Result<T, String> {
+    result.map_err(|error| format!("{what}: {error}"))
+}
+
+fn outer(level: &str) -> Result<Option<i32>, String> {
+    let spec = read_spec()?;
+    let level = [Level::Namespaces, Level::Bubblewrap, Level::Landlock, Level::None]
+        .into_iter()
+        .find(|known| known.name() == level)
+        .ok_or("no such level")?;
+    if level.has_own_paths() {
+        on("PR_SET_PDEATHSIG", prctl::set_pdeathsig(Signal::SIGKILL))?;
+    }
+    match level {
+        Level::Namespaces => namespaces(&spec),
+        Level::Bubblewrap => bubblewrap(&spec),
+        Level::Landlock => {
+            landlock(&spec)?;
+            // A process group of its own, so that what is left of it can be killed.
+            run_command(&spec, true)
+        }
+        Level::None => run_command(&spec, true),
+    }
+}
+
+fn namespaces(spec: &Spec) -> Result<Option<i32>, String> {
+    let own = on("own program", std::env::current_exe())?;
+    let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
+    let spaces = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    on("unshare", unshare(spaces))?;
+    on("setgroups", std::fs::write("/proc/self/setgroups", "deny"))?;
+    on("uid_map", std::fs::write("/proc/self/uid_map", format!("{USER} {user} 1\n")))?;
+    on("gid_map", std::fs::write("/proc/self/gid_map", format!("{USER} {group} 1\n")))?;
+    on("host name", nix::unistd::sethostname("host"))?;
+    let none: Option<&str> = None;
+    on("private mounts", mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))?;
+    let root = spec.mount_point.as_path();
+    tmpfs(root, "755")?;
+    for name in SYSTEM {
+        let host = Path::new("/").join(name);
+        match std::fs::symlink_metadata(&host) {
+            Ok(kind) if kind.is_symlink() => {
+                let target = on("reading a link", std::fs::read_link(&host))?;
+                on("making a link", std::os::unix::fs::symlink(target, root.join(name)))?;
+            }
+            Ok(_) => bind(&host, &root.join(name), false)?,
+            Err(_) => {}
+        }
+    }
+    for name in ETC {
+        let host = Path::new("/etc").join(name);
+        if host.exists() {
+            bind(&host, &root.join("etc").join(name), false)?;
+        }
+    }
+    for name in DEVICES {
+        bind(&Path::new("/dev").join(name), &root.join("dev").join(name), true)?;
+    }
+    for name in ["dev/shm", "tmp"] {
+        on("making a folder", std::fs::create_dir_all(root.join(name)))?;
+        tmpfs(&root.join(name), "1777")?;
+    }
+    on("making /proc", std::fs::create_dir_all(root.join("proc")))?;
+    let links = [
+        ("/proc/self/fd", "dev/fd"),
+        ("/proc/self/fd/0", "dev/stdin"),
+        ("/proc/self/fd/1", "dev/stdout"),
+        ("/proc/self/fd/2", "dev/stderr"),
+    ];
+    for (target, link) in links {
+        on("making a link", std::os::unix::fs::symlink(target, root.join(link)))?;
+    }
+    bind(&own, &root.join(OWN_PROGRAM.trim_start_matches('/')), false)?;
+    for wanted in &spec.binds {
+        bind(&wanted.host, &root.join(wanted.guest.trim_start_matches('/')), wanted.writable)?;
+    }
+    on("entering the new root", std::env::set_current_dir(root))?;
+    on("pivot_root", nix::unistd::pivot_root(".", "."))?;
+    on("leaving the old root", umount2(".", MntFlags::MNT_DETACH))?;
+    on("entering /", std::env::set_current_dir("/"))?;
+    // The next process is the first of the new process namespace; /proc can only be mounted from in there.
+    hand_over(Command::new(OWN_PROGRAM).arg("__init"), spec)
+}
+
+/// Starts the next helper with the same request; it says itself how it went.
+fn hand_over(command: &mut Command, spec: &Spec) -> Result<Option<i32>, String> {
+    let mut child = on("starting the first process", command.stdin(Stdio::piped()).spawn())?;
+    let text = on("encoding the request", serde_json::to_string(spec))?;
+    let mut input = child.stdin.take();
+    if let Some(input) = input.as_mut() {
+        on("handing the request over", writeln!(input, "{text}"))?;
+    }
+    let status = on("waiting", child.wait())?;
+    drop(input);
+    if status.success() { Ok(None) } else { Err(format!("the first process ended with {status}")) }
+}
+
+fn inner() -> Result<Option<i32>, String> {
+    let spec = read_spec()?;
+    on("PR_SET_PDEATHSIG", prctl::set_pdeathsig(Signal::SIGKILL))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let none: Option<&str> = None;
+    // bwrap has mounted it already.
+    if !Path::new("/proc/self").exists() {
+        on("mounting /proc", mount(Some("proc"), "/proc", Some("proc"), flags, none))?;
+    }
+    run_command(&spec, false)
+}
+
+fn tmpfs(at: &Path, mode: &str) -> Result<(), String> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let options = format!("mode={mode},size=4g");
+    on("mounting a tmpfs", mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some(options.as_str())))
+}
+
+fn bind(host: &Path, guest: &Path, writable: bool) -> Result<(), String> {
+    let what = format!("binding '{}'", host.display());
+    let kind = on(&what, std::fs::metadata(host))?;
+    if kind.is_dir() {
+        on(&what, std::fs::create_dir_all(guest))?;
+    } else {
+        on(&what, std::fs::create_dir_all(guest.parent().unwrap_or(Path::new("/"))))?;
+        on(&what, File::create(guest))?;
+    }
+    let none: Option<&str> = None;
+    on(&what, mount(Some(host), guest, none, MsFlags::MS_BIND | MsFlags::MS_REC, none))?;
+    if writable {
+        return Ok(());
+    }
+    // Flags that the mount has already are locked in a user namespace and must be given again.
+    let has = on(&what, statvfs(guest))?.flags();
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID;
+    for (had, flag) in [
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ] {
+        if has.contains(had) {
+            flags |= flag;
+        }
+    }
+    on(&what, mount(none, guest, none, flags, none))
+}
+
+fn bubblewrap(spec: &Spec) -> Result<Option<i32>, String> {
+    let own = on("own program", std::env::current_exe())?;
+    let mut command = Command::new("bwrap");
+    command.args(["--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--hostname", "host"]);
+    command.args(["--uid", "1000", "--gid", "1000", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]);
+    for name in SYSTEM {
+        let host = Path::new("/").join(name);
+        match std::fs::symlink_metadata(&host) {
+            Ok(kind) if kind.is_symlink() => {
+                command.arg("--symlink").arg(on("reading a link", std::fs::read_link(&host))?).arg(&host);
+            }
+            Ok(_) => {
+                command.arg("--ro-bind").arg(&host).arg(&host);
+            }
+            Err(_) => {}
+        }
+    }
+    for name in ETC {
+        let host = Path::new("/etc").join(name);
+        command.arg("--ro-bind-try").arg(&host).arg(&host);
+    }
+    command.arg("--ro-bind").arg(&own).arg(OWN_PROGRAM);
+    for wanted in &spec.binds {
+        command.arg(if wanted.writable { "--bind" } else { "--ro-bind" }).arg(&wanted.host).arg(&wanted.guest);
+    }
+    if let Some(flags) = std::env::var_os("MAKEFLAGS") {
+        command.arg("--setenv").arg("MAKEFLAGS").arg(flags);
+    }
+    command.args(["--", OWN_PROGRAM, "__init"]);
+    // The environment of this helper is empty; bwrap itself has to be found.
+    command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    hand_over(&mut command, spec)
+}
+
+fn landlock(spec: &Spec) -> Result<(), String> {
+    use landlock::{
+        ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+        RulesetStatus,
+    };
+    let abi = ABI::V3;
+    let all = AccessFs::from_all(abi);
+    let read = AccessFs::from_read(abi);
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
+    let mut rules = on("landlock", on("landlock", ruleset.handle_access(all))?.create())?;
+    let system = SYSTEM.iter().map(|name| format!("/{name}")).chain(ETC.iter().map(|name| format!("/etc/{name}")));
+    let system = system.chain(["/proc".to_owned()]);
+    let mut paths: Vec<(std::path::PathBuf, bool)> = system.map(|path| (path.into(), false)).collect();
+    paths.extend(DEVICES.iter().map(|name| (Path::new("/dev").join(name), true)));
+    paths.push(("/tmp".into(), true));
+    paths.push((on("own program", std::env::current_exe())?, false));
+    paths.extend(spec.binds.iter().map(|bind| (bind.host.clone(), bind.writable)));
+    for (path, writable) in paths {
+        // What is not there cannot be read either.
+        let Ok(kind) = std::fs::metadata(&path) else { continue };
+        let fd = on("landlock", PathFd::new(&path))?;
+        let mut access = if writable { all } else { read };
+        if !kind.is_dir() {
+            access &= AccessFs::from_file(abi);
+        }
+        rules = on("landlock", rules.add_rule(PathBeneath::new(fd, access)))?;
+    }
+    let status = on("landlock", rules.restrict_self())?;
+    if status.ruleset == RulesetStatus::NotEnforced { Err("this kernel has no Landlock".to_owned()) } else { Ok(()) }
+}
+
+fn run_command(spec: &Spec, group: bool) -> Result<Option<i32>, String> {
+    on("PR_SET_NO_NEW_PRIVS", prctl::set_no_new_privs())?;
+    let limits = [
+        (Resource::RLIMIT_FSIZE, spec.limits.file_bytes),
+        (Resource::RLIMIT_AS, spec.limits.memory_bytes),
+        (Resource::RLIMIT_CORE, 0),
+    ];
+    for (resource, limit) in limits {
+        on("setting a limit", setrlimit(resource, limit, limit))?;
+    }
+    // Processes are counted by user over the whole machine: outside namespaces those of the user would count too.
+    if !group {
+        on("setting a limit", setrlimit(Resource::RLIMIT_NPROC, spec.limits.processes, spec.limits.processes))?;
+    }
+    let (Some(program), Some(args)) = (spec.argv.first(), spec.argv.get(1..)) else {
+        return Err("no command".to_owned());
+    };
+    let makeflags = std::env::var_os("MAKEFLAGS");
+    let stderr = on("the log", std::io::stderr().as_fd().try_clone_to_owned())?;
+    let output = on("the log", stderr.try_clone())?;
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .current_dir(&spec.cwd)
+        .env_clear()
+        .envs(spec.env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(stderr);
+    if let Some(flags) = makeflags {
+        command.env("MAKEFLAGS", flags);
+    }
+    if group {
+        command.process_group(0);
+    }
+    let mut child =
+        command.spawn().map_err(|error| format!("'{program}' cannot be started in '{}': {error}", spec.cwd))?;
+    let group = i32::try_from(child.id()).ok().filter(|_| group).map(nix::unistd::Pid::from_raw);
+    let kill = move || {
+        if let Some(group) = group {
+            let _ = nix::sys::signal::killpg(group, Signal::SIGKILL);
+        }
+    };
+    if group.is_some() {
+        // Our input ends when the caller wants to stop, and when it dies: then everything of the command ends too.
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            kill();
+        });
+    }
+    let status = on("waiting", child.wait())?;
+    kill();
+    Ok(Some(status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255)))
+}
