@@ -89,10 +89,10 @@ impl Home {
         self.root.join("toolchains")
     }
 
-    /// The private object store for a repository, named after its real path. Each process writes a store of its own
-    /// (`unique`), so that two checks of one repository do not meet.
-    pub fn objects(&self, repository: &Path, unique: &str) -> PathBuf {
-        self.root.join("objects").join(format!("{}-{unique}", path_digest(repository).short()))
+    /// The private object store for a repository, named after its real path. Several processes may add to it at once:
+    /// each writes packs and references of its own.
+    pub fn objects(&self, repository: &Path) -> PathBuf {
+        self.root.join("objects").join(path_digest(repository).short())
     }
 
     /// Takes a build folder for `key` that no other process uses: the first free one of `key-0`, `key-1`...

@@ -46,7 +46,7 @@ impl Jobs {
             }
             tokio::select! {
                 () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
-                _ = cancel.wait_for(|stop| *stop) => return None,
+                () = async { let _ = cancel.wait_for(|stop| *stop).await; } => return None,
             }
         }
     }

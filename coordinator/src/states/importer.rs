@@ -31,10 +31,10 @@ const FLUSH_BYTES: usize = 1 << 20;
 
 impl Importer {
     pub(super) fn start(git: &Git, objects: &Path) -> Result<Self, StatesError> {
-        let marks = objects.join("bombproof-marks");
+        let marks = objects.join(format!("bombproof-marks-{}", std::process::id()));
         let export = format!("--export-marks={}", marks.display());
-        let speed = ["core.compression=0", "pack.compression=0", "core.fsync=none", "fastimport.unpackLimit=1"];
-        // One pack, hardly compressed, not synced: the store is made anew by every run.
+        let speed = ["core.compression=0", "pack.compression=0", "fastimport.unpackLimit=1"];
+        // One pack, hardly compressed: it is read again soon, by builds on this machine.
         let options = speed.iter().flat_map(|option| ["-c", option]);
         let talk = git.talk(options.chain(["fast-import", "--quiet", "--done", "--force", "--depth=0", &export]))?;
         Ok(Self { git: git.clone(), talk, marks, buffer: Vec::new() })
@@ -54,8 +54,9 @@ impl Importer {
             (state, _) => format!(":{state}"),
         };
         let head = format!(
-            "commit refs/bombproof/states\nmark :{state}\ncommitter bombproof <bombproof@localhost> 0 +0000\n\
+            "commit refs/bombproof/{}\nmark :{state}\ncommitter bombproof <bombproof@localhost> 0 +0000\n\
              data {}\n{message}\nfrom {from}\n",
+            std::process::id(),
             message.len()
         );
         self.buffer.extend_from_slice(head.as_bytes());
@@ -96,6 +97,7 @@ impl Importer {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(StatesError::damaged(format!("the marks cannot be read: {error}"))),
         };
+        let _ = std::fs::remove_file(&self.marks);
         let bad = || StatesError::damaged("the marks of git fast-import cannot be read".to_owned());
         let mut commits = Vec::new();
         for line in text.lines() {

@@ -120,7 +120,8 @@ mod tests {
         let insert = [Span { old_start: 1, old_lines: 0, new_start: 1, new_lines: 5 }];
         let rewrite = [Span { old_start: 10, old_lines: 1, new_start: 10, new_lines: 1 }];
         let x = |line, function| warning(line, function, "unused x");
-        let rows: &[(&str, &[Diagnostic], &[Diagnostic], &[Span], &[Option<usize>])] = &[
+        type Row<'a> = (&'a str, &'a [Diagnostic], &'a [Diagnostic], &'a [Span], &'a [Option<usize>]);
+        let rows: &[Row<'_>] = &[
             ("only moved", &[x(10, "f")], &[x(15, "f")], &insert, &[Some(0)]),
             ("rewritten line, same warning", &[x(10, "f")], &[x(10, "f")], &rewrite, &[Some(0)]),
             ("one more", &[x(10, "f")], &[x(10, "f"), x(12, "f")], &[], &[Some(0), None]),

@@ -189,6 +189,8 @@ pub async fn run(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log.try_clone().map_err(|error| failed("log", error))?)
+        // A group of its own: what the terminal sends at Ctrl-C is for us, and we stop the build in our order.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed("helper", error))?;
@@ -212,7 +214,7 @@ pub async fn run(
             stop(&mut child, input.take(), level).await;
             return Ok(End::TimedOut);
         }
-        _ = cancel.wait_for(|stop| *stop) => {
+        () = async { let _ = cancel.wait_for(|stop| *stop).await; } => {
             stop(&mut child, input.take(), level).await;
             return Ok(End::Cancelled);
         }

@@ -1,0 +1,176 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Proves that every patch of a series applies, builds on every architecture and adds no warning - or names the first
+/// patch that does not, with the evidence.
+#[derive(Debug, Parser)]
+#[command(name = "bombproof", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit codes: 0 clean; 1 findings (as --fail-on says); 2 could not be decided; 64 the request or its \
+                        input is wrong.\nThe state folder is BOMBPROOF_HOME, else the XDG data folder."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build every patch of a series on every target and judge it
+    Check(CheckArgs),
+    /// Build only the base and the tip of a series, on every target
+    Gate(CheckArgs),
+    /// List the stored runs
+    List,
+    /// Show how far a run is
+    Status(RunArg),
+    /// Render a stored run again, in any format
+    Report(ReportArgs),
+    /// Show the evidence for one patch on one target
+    Explain(OneArgs),
+    /// Print a shell script that builds one patch on one target with git and make alone
+    Reproduce(OneArgs),
+    /// List what targets need on this machine, with the line that installs what is missing
+    Doctor(TargetArgs),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// Every patch
+    Every,
+    /// The base and the last patch
+    Tip,
+    /// Search the first failing patch, assuming that all later ones fail too (with --exec)
+    Search,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For a terminal
+    Text,
+    /// The schema bombproof/report/v1
+    Json,
+    /// For a merge request
+    Markdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOnArg {
+    /// Patches that fail or do not apply
+    Fails,
+    /// New warnings
+    Warnings,
+}
+
+/// What is built.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// Architectures, by the kernel's names or those of distributions: x86_64,arm64,ppc64le,s390x
+    #[arg(long, value_delimiter = ',', value_name = "ARCH")]
+    pub(crate) arch: Vec<String>,
+    /// The configuration: a goal of make (defconfig, tinyconfig, allmodconfig) or a file
+    #[arg(long, value_name = "GOAL|FILE", default_value = "defconfig")]
+    pub(crate) config: String,
+    /// Added to the configuration, in order; ARCH:FILE for one architecture
+    #[arg(long, value_name = "[ARCH:]FILE")]
+    pub(crate) fragment: Vec<String>,
+    /// Only these targets of bombproof.toml
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) target: Vec<String>,
+    /// The file with [[target]] tables; by default bombproof.toml here or at the top of the repository
+    #[arg(long, value_name = "FILE")]
+    pub(crate) targets_file: Option<PathBuf>,
+    /// Build with clang (LLVM=1)
+    #[arg(long)]
+    pub(crate) llvm: bool,
+    /// Further words for make, such as W=1 or C=1
+    #[arg(long = "make", value_name = "WORD", allow_hyphen_values = true)]
+    pub(crate) make_args: Vec<String>,
+    /// Goals of make; by default the project's own
+    #[arg(long = "goal", value_name = "GOAL")]
+    pub(crate) goals: Vec<String>,
+    /// Stop a state that takes longer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 7200, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub(crate) timeout: u64,
+}
+
+/// What is checked, and how.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The series: a range A..B, a quilt series file or its folder, an mbox, a maildir, a folder of patches, or -
+    #[arg(value_name = "SERIES")]
+    pub(crate) series: String,
+    /// The repository that holds the base
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) repo: PathBuf,
+    /// What the first patch goes on; by default the base-commit of the mails
+    #[arg(long, value_name = "REV")]
+    pub(crate) base: Option<String>,
+    #[command(flatten)]
+    pub(crate) targets: TargetArgs,
+    /// Which patches are judged
+    #[arg(long, value_enum, default_value_t = ModeArg::Every)]
+    pub(crate) mode: ModeArg,
+    /// Run this command in every state's tree instead of make; exit code 125 means "cannot be tested"
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["arch", "target", "llvm"])]
+    pub(crate) exec: Option<String>,
+    /// Jobs at once, over all targets; by default the processors of this machine
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) jobs: Option<u16>,
+    /// How the report is rendered
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Write the report to this file instead of the standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What makes the exit code 1
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [FailOnArg::Fails, FailOnArg::Warnings])]
+    pub(crate) fail_on: Vec<FailOnArg>,
+    /// Exit as `git bisect run` understands: 0 clean, 1 findings, 125 undecided, 128 wrong request
+    #[arg(long)]
+    pub(crate) bisect_exit: bool,
+    /// Symbol that is defined for the guards of a series file (+SYMBOL, -SYMBOL)
+    #[arg(long, value_name = "SYMBOL")]
+    pub(crate) guard: Vec<String>,
+    /// Build again what is known from earlier runs
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Build without any sandbox where none can be had: builds can then read and write everything that you can
+    #[arg(long)]
+    pub(crate) unsafe_no_sandbox: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArg {
+    /// The run; by default the newest
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArg,
+    /// How it is rendered
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Write to this file instead of the standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OneArgs {
+    /// The number of the patch; 0 is the base
+    #[arg(value_name = "PATCH")]
+    pub(crate) patch: u32,
+    /// The target, or its architecture
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// The run; by default the newest
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
+}

@@ -1,0 +1,509 @@
+//! `check` and `gate`: from the series to the report, in this process.
+
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bombproof_coordinator::dispatcher::{self, Event, Executor, Gathered, Job, Mode, Work};
+use bombproof_coordinator::ingest;
+use bombproof_coordinator::states::{GitTrees, Repository, States, StatesError};
+use bombproof_core::digest::DigestBuilder;
+use bombproof_core::id::{PatchIndex, RunId, TargetName};
+use bombproof_core::outcome::{Outcome, StateResult, Trouble};
+use bombproof_core::report::build::{Decision, FailOn, Frame, build, decide};
+use bombproof_core::report::model::{BaseInfo, PatchInfo, Report, Run, SeriesInfo, TargetInfo};
+use bombproof_core::report::{markdown, text};
+use bombproof_core::series::Series;
+use bombproof_core::target::{Build, TargetSpec};
+use bombproof_core::verdict::{Facts, StateFacts, TargetFacts};
+use bombproof_store::home::Home;
+use bombproof_store::results::FileResults;
+use bombproof_store::runs::{Phase, RunRecord, Runs, TargetProgress};
+use bombproof_worker::jobs::Jobs;
+use bombproof_worker::sandbox::{self, Level};
+use bombproof_worker::toolchain::{Toolchain, find_toolchain};
+use bombproof_worker::{Target, Worker};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+
+use crate::args::{CheckArgs, FailOnArg, Format, ModeArg};
+use crate::fail::{CLEAN, FINDINGS, Fail, UNDECIDED};
+use crate::progress::Progress;
+use crate::{request, say};
+
+/// What `explain` and `reproduce` need of a run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// As asked for.
+    pub(crate) targets: Vec<TargetSpec>,
+    /// Commit and tree of each state.
+    pub(crate) states: Vec<(String, String)>,
+}
+
+/// The worker as the dispatcher sees it.
+struct Local(Arc<Worker>);
+
+impl Executor for Local {
+    fn execute(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, StateResult> {
+        let worker = Arc::clone(&self.0);
+        async move {
+            let result = worker.build((job.target, job.lane), (job.state, job.tree), job.clean, cancel.clone()).await;
+            // What comes to grief while everything is being stopped was stopped.
+            let stopped = *cancel.borrow();
+            match result.outcome {
+                Outcome::Trouble(_) if stopped => StateResult::trouble(Trouble::Interrupted),
+                Outcome::Built | Outcome::Failed(_) | Outcome::Skipped | Outcome::Trouble(_) => result,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Everything that is known before the first build.
+struct Plan {
+    series: Series,
+    states: States,
+    objects: PathBuf,
+    repo: PathBuf,
+    targets: Vec<(TargetSpec, Toolchain)>,
+    mode: Mode,
+    slots: usize,
+    level: Level,
+}
+
+pub(crate) fn run(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(4).build().map_err(Fail::machine)?;
+    runtime.block_on(check(home, args))
+}
+
+async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
+    let start = Instant::now();
+    let plan = plan(home, &args).await?;
+    let id = new_id();
+    let record = record(&plan, &id);
+    let runs = Runs::new(home);
+    runs.save(&record).map_err(Fail::machine)?;
+    say(&format!(
+        "  {} on {}, {} states made in {:.2} s",
+        count(plan.series.patches.len(), "patch", "patches"),
+        plan.states.base,
+        plan.states.states.len() - 1,
+        start.elapsed().as_secs_f64()
+    ));
+    for (spec, toolchain) in &plan.targets {
+        say(&format!("  {}: {}", spec.name, if toolchain.version.is_empty() { "command" } else { &toolchain.version }));
+    }
+    say(&format!("  sandbox: {}, {}, run {id}\n", plan.level.name(), count(plan.slots, "slot", "slots")));
+    let gathered = work(home, &plan, record, &runs, !args.fresh, start).await?;
+    if let Some((target, why)) = &gathered.refused {
+        let name = &plan.targets[*target].0.name;
+        return Err(Fail::request(format!("target '{name}' cannot be built: {why}"))
+            .hint(Some("'bombproof doctor' shows what a target needs")));
+    }
+    let report = report_of(&plan, &id, &gathered, start);
+    runs.save_report(&report).map_err(Fail::machine)?;
+    deliver(&report, args.format, args.output.as_deref())?;
+    let fail_on = FailOn {
+        fails: args.fail_on.contains(&FailOnArg::Fails),
+        warnings: args.fail_on.contains(&FailOnArg::Warnings),
+    };
+    Ok(match decide(&report, fail_on) {
+        Decision::Clean => CLEAN,
+        Decision::Findings => FINDINGS,
+        Decision::Undecided => UNDECIDED,
+    })
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// `20261124-1451-3f9c`: sorts by time.
+fn new_id() -> RunId {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let digits: String = now.chars().filter(char::is_ascii_digit).collect();
+    let (date, time) = digits.split_at(8.min(digits.len()));
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
+    RunId(format!("{date}-{}-{:04x}", time.chars().take(6).collect::<String>(), (nanos ^ std::process::id()) & 0xffff))
+}
+
+async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
+    if args.mode == ModeArg::Search && args.exec.is_none() {
+        return Err(Fail::request("--mode search is for --exec: a kernel build is judged state by state")
+            .hint(Some("leave --mode out, or give the command with --exec")));
+    }
+    // All that can be wrong with the request is looked at before anything is written.
+    let targets = match &args.exec {
+        Some(command) => vec![TargetSpec {
+            name: TargetName::from("command"),
+            build: Build::Command { command: command.clone() },
+            timeout_s: args.targets.timeout,
+        }],
+        None => request::targets(&args.targets, &args.repo)?,
+    };
+    if let Some(output) = &args.output {
+        writable(output)?;
+    }
+    let repository = Repository::open(&args.repo).map_err(states_failed)?;
+    let guards: BTreeSet<String> = args.guard.iter().cloned().collect();
+    let given = Path::new(&args.series);
+    let range = if given.exists() || args.series == "-" {
+        None
+    } else {
+        repository.range(&args.series).map_err(states_failed)?
+    };
+    let series = match range {
+        Some(_) => None,
+        None => {
+            let series = ingest::read(given, &guards)
+                .map_err(|error| Fail::request(&error).hint(error.hint().map(str::to_owned)))?;
+            Some(series)
+        }
+    };
+    let mut toolchains = Vec::new();
+    for spec in targets {
+        let found = find_toolchain(&spec, &home.toolchains()).map_err(|error| {
+            let install = error.install.as_ref().map(|line| format!("install it: {line}"));
+            Fail::request(&error)
+                .hint(install.or_else(|| Some("'bombproof doctor' shows what a target needs".to_owned())))
+        })?;
+        toolchains.push((spec, found));
+    }
+    home.prepare()
+        .map_err(|error| Fail::request(error).hint(Some("set BOMBPROOF_HOME to a folder that can be written")))?;
+    let level = level(home, args.unsafe_no_sandbox).await?;
+    let objects = home.objects(repository.path());
+    let repo = repository.path().to_owned();
+    let named = args.base.clone();
+    let (store, name) = (objects.clone(), args.series.clone());
+    let made = tokio::task::spawn_blocking(move || match (range, series) {
+        (Some(range), _) => repository.states_of_range(&range, &name, &store).map_err(states_failed),
+        (None, Some(series)) => {
+            let base = named.or_else(|| series.base_commit.clone()).ok_or_else(|| {
+                Fail::request("no base is given, and the patches name none")
+                    .hint(Some("say what the first patch goes on: --base REV"))
+            })?;
+            let states = repository.states(&series, &base, &store).map_err(states_failed)?;
+            Ok((series, states))
+        }
+        (None, None) => Err(Fail::machine("no series")),
+    });
+    let (series, states) = made.await.map_err(Fail::machine)??;
+    if series.patches.is_empty() {
+        return Err(Fail::request(format!("'{}' holds no patch", args.series))
+            .hint(Some("an empty series has nothing to check")));
+    }
+    let own = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Plan {
+        series,
+        states,
+        objects,
+        repo,
+        targets: toolchains,
+        mode: match args.mode {
+            ModeArg::Every => Mode::Every,
+            ModeArg::Tip => Mode::Tip,
+            ModeArg::Search => Mode::Search,
+        },
+        slots: args.jobs.map_or(own, usize::from),
+        level,
+    })
+}
+
+fn states_failed(error: StatesError) -> Fail {
+    let fail = if error.is_infrastructure() { Fail::machine(&error) } else { Fail::request(&error) };
+    fail.hint(error.hint().map(str::to_owned))
+}
+
+fn writable(output: &Path) -> Result<(), Fail> {
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if output.is_dir() || !folder.is_dir() {
+        return Err(Fail::request(format!(
+            "'{}' cannot be written: it is a folder, or its folder is not there",
+            output.display()
+        )));
+    }
+    tempfile::tempfile_in(folder)
+        .map(|_| ())
+        .map_err(|error| Fail::request(format!("'{}' cannot be written: {error}", output.display())))
+}
+
+async fn level(home: &Home, unsafe_no_sandbox: bool) -> Result<Level, Fail> {
+    let (found, why) = sandbox::best(home.root()).await;
+    match found {
+        Some(level) => Ok(level),
+        None if unsafe_no_sandbox => Ok(Level::None),
+        None => Err(Fail::request(format!("no sandbox can be had on this machine ({})", why.join("; "))).hint(Some(
+            "install bubblewrap, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1); \
+             --unsafe-no-sandbox builds without",
+        ))),
+    }
+}
+
+fn record(plan: &Plan, id: &RunId) -> RunRecord {
+    let states = plan.states.states.iter().map(|state| (state.commit.to_string(), state.tree.to_string())).collect();
+    let request = Request { targets: plan.targets.iter().map(|(spec, _)| spec.clone()).collect(), states };
+    RunRecord {
+        id: id.clone(),
+        phase: Phase::Running,
+        pid: std::process::id(),
+        started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        command: std::env::args().collect(),
+        series: plan.series.name.clone(),
+        repo: plan.repo.clone(),
+        objects: plan.objects.clone(),
+        targets: plan
+            .targets
+            .iter()
+            .map(|(spec, toolchain)| TargetProgress {
+                name: spec.name.to_string(),
+                digest: spec.digest(&toolchain.digest).to_string(),
+                settled: 0,
+                failing: 0,
+            })
+            .collect(),
+        states: u32::try_from(plan.states.states.len()).unwrap_or(u32::MAX),
+        request: serde_json::to_value(request).unwrap_or_default(),
+    }
+}
+
+async fn work(
+    home: &Home,
+    plan: &Plan,
+    mut record: RunRecord,
+    runs: &Runs,
+    reuse: bool,
+    start: Instant,
+) -> Result<Gathered, Fail> {
+    let commands = plan.targets.iter().any(|(spec, _)| matches!(spec.build, Build::Command { .. }));
+    let targets: Vec<Target> = plan
+        .targets
+        .iter()
+        .map(|(spec, toolchain)| Target {
+            spec: spec.clone(),
+            folder_key: DigestBuilder::new("bombproof/folder/v1")
+                .field(spec.digest(&toolchain.digest).to_string().as_bytes())
+                .field(plan.repo.as_os_str().as_encoded_bytes())
+                .field(plan.level.name().as_bytes())
+                .finish(),
+        })
+        .collect();
+    let worker = Worker {
+        level: plan.level,
+        jobs: Jobs::new(plan.slots).map_err(Fail::machine)?,
+        home: home.clone(),
+        source: Arc::new(GitTrees::open(&plan.objects)),
+        targets,
+        logs: home.run(&record.id).join("logs"),
+        lanes: tokio::sync::Mutex::default(),
+    };
+    let executor = Local(Arc::new(worker));
+    let todo = Work {
+        targets: plan.targets.iter().map(|(spec, toolchain)| spec.digest(&toolchain.digest)).collect(),
+        parallel: commands,
+        trees: plan.states.states.iter().map(|state| state.tree.clone()).collect(),
+        mode: plan.mode,
+        slots: plan.slots,
+        reuse,
+    };
+    let results = FileResults::at(home.results());
+    let (events, mut seen) = mpsc::unbounded_channel();
+    let (stop, cancel) = watch::channel(false);
+    let subjects: Vec<String> = std::iter::once("base".to_owned())
+        .chain(plan.series.patches.iter().map(|patch| patch.subject.clone()))
+        .collect();
+    let names = plan.targets.iter().map(|(spec, _)| spec.name.to_string()).collect();
+    let mut progress = Progress::new(subjects, names);
+    let running = dispatcher::run(&todo, &results, &executor, &events, cancel);
+    tokio::pin!(running);
+    let mut saved = Instant::now();
+    let mut terminated =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Fail::machine)?;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut running => break ended,
+            Some(event) = seen.recv() => {
+                note(&mut record, &event);
+                progress.show(&event);
+                // Results are stored one by one anyway; this is for 'status' only.
+                if saved.elapsed().as_secs() >= 2 && matches!(event, Event::Settled { .. }) {
+                    saved = Instant::now();
+                    runs.save(&record).map_err(Fail::machine)?;
+                }
+            }
+            _ = tokio::signal::ctrl_c() => {
+                let _ = stop.send(true);
+            }
+            _ = terminated.recv() => {
+                let _ = stop.send(true);
+            }
+        }
+    };
+    while let Ok(event) = seen.try_recv() {
+        note(&mut record, &event);
+        progress.show(&event);
+    }
+    progress.end();
+    let mut gathered =
+        ended.map_err(|error| Fail::machine(error).hint(Some("what was settled is kept; the same command goes on")))?;
+    record.phase =
+        if gathered.interrupted && gathered.refused.is_none() { Phase::Interrupted } else { Phase::Finished };
+    runs.save(&record).map_err(Fail::machine)?;
+    if !reuse {
+        gathered.notes.push("results of earlier runs were not used".to_owned());
+    }
+    if plan.level == Level::None {
+        gathered.notes.push("built without a sandbox, as asked".to_owned());
+    }
+    if plan.level == Level::Landlock {
+        gathered.notes.push("the sandbox (Landlock) does not shut the network off".to_owned());
+    }
+    let _ = start;
+    Ok(gathered)
+}
+
+fn note(record: &mut RunRecord, event: &Event) {
+    if let Event::Settled { target, result, .. } = event
+        && let Some(progress) = record.targets.get_mut(*target)
+    {
+        progress.settled += 1;
+        progress.failing += u32::from(matches!(result.outcome, Outcome::Failed(_)));
+    }
+}
+
+fn report_of(plan: &Plan, id: &RunId, gathered: &Gathered, start: Instant) -> Report {
+    let duration = start.elapsed();
+    let states: Vec<StateFacts> = plan
+        .states
+        .states
+        .iter()
+        .map(|state| StateFacts { changes: state.changes.clone(), not_applied: state.not_applied.clone() })
+        .collect();
+    let targets: Vec<TargetFacts<'_>> = plan
+        .targets
+        .iter()
+        .enumerate()
+        .map(|(index, (spec, _))| TargetFacts {
+            name: spec.name.clone(),
+            command: matches!(spec.build, Build::Command { .. }),
+            results: gathered.results[index].iter().map(Option::as_deref).collect(),
+            cached: gathered.cached[index].clone(),
+            logs: (0..states.len())
+                .map(|state| format!("runs/{id}/logs/{}", Worker::log_name(spec, PatchIndex::from_usize(state))))
+                .collect(),
+        })
+        .collect();
+    let base = &plan.states.states[0];
+    let patches = plan.series.patches.iter().zip(&plan.states.states[1..]).zip(1..);
+    let frame = Frame {
+        run: Run {
+            id: id.clone(),
+            started_at: humantime::format_rfc3339_seconds(SystemTime::now() - duration).to_string(),
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            mode: plan.mode.name().to_owned(),
+            sandbox: plan.level.name().to_owned(),
+            finished: !gathered.interrupted,
+            notes: gathered.notes.clone(),
+        },
+        series: SeriesInfo {
+            name: plan.series.name.clone(),
+            base: BaseInfo {
+                commit: base.commit.to_string(),
+                tree: base.tree.to_string(),
+                name: plan.states.base.clone(),
+            },
+            patches: patches
+                .map(|((patch, state), index)| PatchInfo {
+                    index: PatchIndex(index),
+                    subject: patch.subject.clone(),
+                    author: patch.author.clone(),
+                    source: patch.source.clone(),
+                    tree: state.tree.to_string(),
+                    upstream: patch.upstream.clone(),
+                    fuzz: state.fuzz.clone(),
+                    not_applied: state.not_applied.clone(),
+                })
+                .collect(),
+        },
+        targets: plan
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(index, (spec, toolchain))| {
+                let first = gathered.results[index].first().and_then(Option::as_deref);
+                target_info(spec, toolchain, first)
+            })
+            .collect(),
+        slots: u32::try_from(plan.slots).unwrap_or(u32::MAX),
+    };
+    build(
+        frame,
+        &Facts { states: &states, targets: &targets, asked: &gathered.asked, search: plan.mode == Mode::Search },
+    )
+}
+
+fn target_info(spec: &TargetSpec, toolchain: &Toolchain, base: Option<&StateResult>) -> TargetInfo {
+    let not_effective = base
+        .map(|result| {
+            let lines = result.not_effective.iter();
+            lines
+                .map(|(symbol, (asked, got))| {
+                    format!("{symbol}={asked} (got: {})", if got == "n" { "not set" } else { got })
+                })
+                .collect()
+        })
+        .unwrap_or_default();
+    match &spec.build {
+        Build::Command { command } => TargetInfo {
+            name: spec.name.clone(),
+            arch: String::new(),
+            config: String::new(),
+            toolchain: String::new(),
+            goals: vec![command.clone()],
+            not_effective,
+        },
+        Build::Kbuild(kbuild) => TargetInfo {
+            name: spec.name.clone(),
+            arch: kbuild.arch.kernel_name().to_owned(),
+            config: request::config_name(&kbuild.base_config, &kbuild.fragments),
+            toolchain: toolchain.version.clone(),
+            goals: kbuild.goals.clone(),
+            not_effective,
+        },
+    }
+}
+
+/// Renders a report and writes it where it shall go, whole or not at all.
+pub(crate) fn deliver(report: &Report, format: Format, output: Option<&Path>) -> Result<(), Fail> {
+    let rendered = match format {
+        Format::Json => {
+            let mut text = serde_json::to_string_pretty(report).map_err(Fail::machine)?;
+            text.push('\n');
+            text
+        }
+        Format::Markdown => markdown::render(report),
+        Format::Text => {
+            let terminal = output.is_none() && std::io::stdout().is_terminal();
+            let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+            let width = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+            let width = width.or_else(|| terminal.then(terminal_width).flatten()).unwrap_or(100);
+            format!("\n{}", text::render(report, text::Style { colour, width: width.clamp(60, 160) }))
+        }
+    };
+    match output {
+        Some(path) => bombproof_store::atomic::write(path, rendered.as_bytes()).map_err(Fail::machine),
+        None => {
+            crate::print(&rendered);
+            Ok(())
+        }
+    }
+}
+
+fn terminal_width() -> Option<usize> {
+    console::Term::stdout().size_checked().map(|(_, width)| usize::from(width))
+}
