@@ -216,8 +216,9 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
 }
 
 fn states_failed(error: StatesError) -> Fail {
-    let fail = if error.is_infrastructure() { Fail::machine(&error) } else { Fail::request(&error) };
-    fail.hint(error.hint().map(str::to_owned))
+    let hint = error.hint().map(str::to_owned);
+    let fail = if error.is_infrastructure() { Fail::machine(error) } else { Fail::request(error) };
+    fail.hint(hint)
 }
 
 fn writable(output: &Path) -> Result<(), Fail> {

@@ -38,7 +38,8 @@ pub(crate) fn run(home: &Home, args: &TargetArgs) -> Result<u8, Fail> {
     let (level, why) = runtime.block_on(sandbox::best(home.root()));
     match level {
         Some(level) => {
-            let _ = writeln!(out, "  ok       sandbox: {}", level.name());
+            let note = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
+            let _ = writeln!(out, "  ok       sandbox: {}{note}", level.name());
         }
         None => {
             complete = false;

@@ -35,7 +35,7 @@ pub fn main(args: &[std::ffi::OsString]) -> Option<i32> {
     let word = |index: usize| args.get(index).and_then(|word| word.to_str()).unwrap_or_default();
     match word(1) {
         "__sandbox" => Some(report(outer(word(2)))),
-        "__init" => Some(report(inner())),
+        "__init" => Some(report(inner(word(2)))),
         _ => None,
     }
 }
@@ -85,18 +85,29 @@ fn outer(level: &str) -> Result<Option<i32>, String> {
 
 fn namespaces(spec: &Spec) -> Result<Option<i32>, String> {
     let own = on("own program", std::env::current_exe())?;
-    let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
-    let spaces = CloneFlags::CLONE_NEWUSER
-        | CloneFlags::CLONE_NEWNS
+    let (user, group) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+    let spaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
-    on("unshare", unshare(spaces))?;
-    on("setgroups", std::fs::write("/proc/self/setgroups", "deny"))?;
-    on("uid_map", std::fs::write("/proc/self/uid_map", format!("{USER} {user} 1\n")))?;
-    on("gid_map", std::fs::write("/proc/self/gid_map", format!("{USER} {group} 1\n")))?;
+    // Root in there, so that the next process may still mount.
+    new_user_space(spaces, 0, user, group)?;
     on("host name", nix::unistd::sethostname("host"))?;
+    // The next process is the first of the new process namespace; /proc can only be mounted from in there.
+    hand_over(Command::new(own).args(["__init", Level::Namespaces.name()]), spec)
+}
+
+fn new_user_space(more: CloneFlags, inside: u32, user: u32, group: u32) -> Result<(), String> {
+    on("unshare", unshare(CloneFlags::CLONE_NEWUSER | more))?;
+    on("setgroups", std::fs::write("/proc/self/setgroups", "deny"))?;
+    on("uid_map", std::fs::write("/proc/self/uid_map", format!("{inside} {user} 1\n")))?;
+    on("gid_map", std::fs::write("/proc/self/gid_map", format!("{inside} {group} 1\n")))
+}
+
+/// Makes the root that the build sees, and goes there.
+fn enter_new_root(spec: &Spec) -> Result<(), String> {
+    let own = on("own program", std::env::current_exe())?;
     let none: Option<&str> = None;
     on("private mounts", mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))?;
     let root = spec.mount_point.as_path();
@@ -139,12 +150,15 @@ fn namespaces(spec: &Spec) -> Result<Option<i32>, String> {
     for wanted in &spec.binds {
         bind(&wanted.host, &root.join(wanted.guest.trim_start_matches('/')), wanted.writable)?;
     }
+    // While the old one can still be seen: the kernel wants a whole /proc beside a new one.
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    on("mounting /proc", mount(Some("proc"), &root.join("proc"), Some("proc"), flags, none))?;
     on("entering the new root", std::env::set_current_dir(root))?;
     on("pivot_root", nix::unistd::pivot_root(".", "."))?;
     on("leaving the old root", umount2(".", MntFlags::MNT_DETACH))?;
     on("entering /", std::env::set_current_dir("/"))?;
-    // The next process is the first of the new process namespace; /proc can only be mounted from in there.
-    hand_over(Command::new(OWN_PROGRAM).arg("__init"), spec)
+    // No more rights to mount: an ordinary user from here on.
+    new_user_space(CloneFlags::empty(), USER, 0, 0)
 }
 
 /// Starts the next helper with the same request; it says itself how it went.
@@ -160,14 +174,11 @@ fn hand_over(command: &mut Command, spec: &Spec) -> Result<Option<i32>, String> 
     if status.success() { Ok(None) } else { Err(format!("the first process ended with {status}")) }
 }
 
-fn inner() -> Result<Option<i32>, String> {
+fn inner(level: &str) -> Result<Option<i32>, String> {
     let spec = read_spec()?;
     on("PR_SET_PDEATHSIG", prctl::set_pdeathsig(Signal::SIGKILL))?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let none: Option<&str> = None;
-    // bwrap has mounted it already.
-    if !Path::new("/proc/self").exists() {
-        on("mounting /proc", mount(Some("proc"), "/proc", Some("proc"), flags, none))?;
+    if level == Level::Namespaces.name() {
+        enter_new_root(&spec)?;
     }
     run_command(&spec, false)
 }
@@ -237,7 +248,7 @@ fn bubblewrap(spec: &Spec) -> Result<Option<i32>, String> {
     if let Some(flags) = std::env::var_os("MAKEFLAGS") {
         command.arg("--setenv").arg("MAKEFLAGS").arg(flags);
     }
-    command.args(["--", OWN_PROGRAM, "__init"]);
+    command.args(["--", OWN_PROGRAM, "__init", Level::Bubblewrap.name()]);
     // The environment of this helper is empty; bwrap itself has to be found.
     command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
     hand_over(&mut command, spec)
