@@ -8,6 +8,8 @@ use bombproof_core::series::{Series, diff};
 
 use super::{IngestError, MAX_PATCH_BYTES, quilt_series, read_file, unreadable};
 
+/// Endings of files that are patches or mails. Where a folder has such files the others are not looked at.
+const PATCHES: &[&str] = &[".patch", ".diff", ".eml", ".mbox", ".mbx", ".mail"];
 /// Endings of files that are not taken for patches.
 const NOT_PATCHES: &[&str] = &["~", ".orig", ".rej", ".md", ".txt", ".sh", ".py", ".toml", ".json", ".yml", ".yaml"];
 
@@ -27,10 +29,16 @@ pub(super) fn read(folder: &Path, defined: &BTreeSet<String>) -> Result<Series, 
         }
     } else {
         list(folder, &mut files)?;
-        files.retain(|file| {
+        let ends = |file: &Path, endings: &[&str]| {
             let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            !name.starts_with('.') && !NOT_PATCHES.iter().any(|ending| name.ends_with(ending))
-        });
+            endings.iter().any(|ending| name.ends_with(ending)) && !name.starts_with('.')
+        };
+        if files.iter().any(|file| ends(file, PATCHES)) {
+            files.retain(|file| ends(file, PATCHES));
+        } else {
+            // `ends` with nothing is true of every name that is not hidden.
+            files.retain(|file| !ends(file, NOT_PATCHES) && ends(file, &[""]));
+        }
     }
     if files.is_empty() {
         return Err(IngestError::Empty(folder.display().to_string()));

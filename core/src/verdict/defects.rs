@@ -173,7 +173,9 @@ fn unknown(origin: &Origin, current: &BTreeSet<Origin>, reached: bool, result: &
 
 fn findings(result: &StateResult) -> Vec<Finding> {
     let units = result.units.iter().flat_map(|(output, unit)| {
-        unit.diagnostics.iter().map(move |diagnostic| (Origin::Unit(output.clone()), diagnostic))
+        // After an error a compiler warns of what only the error made so; such warnings wait until the unit compiles.
+        let counts = move |it: &&Diagnostic| unit.ok || it.severity == Severity::Error;
+        unit.diagnostics.iter().filter(counts).map(move |diagnostic| (Origin::Unit(output.clone()), diagnostic))
     });
     let scopes = result
         .scopes

@@ -57,14 +57,16 @@ impl Table {
 
     /// Units that may resolve an include differently when a file of one of these names comes or goes: those that read
     /// a file of that name, wherever it lies.
-    pub(super) fn readers_of_names(&self, names: &BTreeSet<&str>) -> Vec<String> {
+    ///
+    /// Gives output and source of each, and whether the source is a file of the build folder.
+    pub(super) fn readers_of_names(&self, names: &BTreeSet<&str>) -> Vec<(&str, &str, bool)> {
         let named = |path: &str| names.contains(path.rsplit('/').next().unwrap_or(path));
         let hit: BTreeSet<u32> =
             self.paths.iter().zip(0..).filter(|(path, _)| named(path)).map(|(_, number)| number).collect();
         self.units
             .iter()
             .filter(|(_, known)| known.inputs.iter().any(|input| hit.contains(input)))
-            .map(|(output, _)| output.clone())
+            .map(|(output, known)| (output.as_str(), known.unit.source.as_str(), known.generated))
             .collect()
     }
 

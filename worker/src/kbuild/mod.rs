@@ -16,7 +16,9 @@ use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::{Failure, Outcome, Stage, StateResult, Trouble};
 use bombproof_core::target::config::{self, Config};
 use bombproof_core::target::{BaseConfig, Compiler, Kbuild};
+use bombproof_core::tree::Change;
 use bombproof_store::atomic;
+use bombproof_store::trees::{TreeError, TreeSource};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -103,7 +105,12 @@ pub(crate) async fn build(
         let unclean = clean_up(&cut_off, &out).map_err(disk("cleaning up after a step that was cut off"))?;
         let moved = SourceTree::at(&root).move_to(source.as_ref(), &to)?;
         let changes = match built.filter(|_| !moved.fresh) {
-            Some(built) => source.changes(Some(&built), &to).ok(),
+            Some(built) => match source.changes(Some(&built), &to) {
+                Ok(changes) => {
+                    Some((come_and_gone(source.as_ref(), &built, &changes).map_err(MoveError::from)?, changes))
+                }
+                Err(_) => None,
+            },
             None => None,
         };
         if changes.is_none() {
@@ -139,7 +146,7 @@ pub(crate) async fn build(
     let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
     let mut steps = 0;
     let paths: Option<Vec<&str>> =
-        changes.as_ref().map(|changes| changes.iter().map(|change| change.path.as_str()).collect());
+        changes.as_ref().map(|(_, changes)| changes.iter().map(|change| change.path.as_str()).collect());
     // A step that was cut off may have derived the configuration of another state.
     let derive = unclean || paths.as_ref().is_none_or(|paths| paths.iter().any(|path| config::may_affect(path)));
     let first = memory.built.is_none();
@@ -157,8 +164,10 @@ pub(crate) async fn build(
             }
         }
     }
-    if let Some(changes) = &changes {
-        drop_shadowed(&memory.table, changes, &folders.host("out")).map_err(disk("build folder"))?;
+    if let Some((names, _)) = &changes {
+        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        drop_shadowed(&memory.table, &names, &folders.host("src"), &folders.host("out"))
+            .map_err(disk("build folder"))?;
     }
     let begin = runner.log_text()?.len();
     let end = runner.make("out", &kbuild.goals, &["-k"]).await?;
@@ -235,23 +244,39 @@ fn clean_up(marker: &Path, out: &Path) -> std::io::Result<bool> {
 }
 
 /// A header that comes or goes can change what an include means without any known input being changed: objects that read a
-/// header of that name are made anew.
-fn drop_shadowed(table: &Table, changes: &[bombproof_core::tree::Change], out: &Path) -> std::io::Result<()> {
-    let names: BTreeSet<&str> = changes
-        .iter()
-        .filter(|change| is_included(&change.path))
-        .map(|change| change.path.rsplit('/').next().unwrap_or(&change.path))
-        .collect();
+/// header of that name are made anew. Their sources are touched: a missing object alone does not move every make.
+fn drop_shadowed(table: &Table, names: &BTreeSet<&str>, source: &Path, out: &Path) -> std::io::Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    for output in table.readers_of_names(&names) {
+    for (output, of, generated) in table.readers_of_names(names) {
+        let file = source.join(of);
+        if !generated && file.is_file() {
+            File::options().append(true).open(&file)?.set_modified(SystemTime::now())?;
+            continue;
+        }
         match std::fs::remove_file(out.join(output)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }
     Ok(())
+}
+
+/// The names of included files that one of two trees has and the other has not.
+fn come_and_gone(source: &dyn TreeSource, from: &Oid, changes: &[Change]) -> Result<Vec<String>, TreeError> {
+    let included: Vec<&Change> = changes.iter().filter(|change| is_included(&change.path)).collect();
+    if included.is_empty() {
+        return Ok(Vec::new());
+    }
+    let gone = included.iter().filter(|change| change.entry.is_none()).map(|change| change.path.clone());
+    let mut names: Vec<String> = gone.collect();
+    if included.iter().any(|change| change.entry.is_some()) {
+        let before: BTreeSet<String> = source.changes(None, from)?.into_iter().map(|change| change.path).collect();
+        let come = included.iter().filter(|change| change.entry.is_some() && !before.contains(&change.path));
+        names.extend(come.map(|change| change.path.clone()));
+    }
+    Ok(names.iter().map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()).collect())
 }
 
 fn is_included(path: &str) -> bool {
