@@ -62,7 +62,7 @@ fn bad_input_gets_a_clear_error_and_exit_64() {
             vec![good.clone(), "--base".into(), "base".into(), "--repo".into(), "empty".into()],
             "is not a git repository",
         ),
-        (vec![good.clone(), "--base".into(), "base".into(), "--arch".into(), "alpha".into()], "which is not installed"),
+        (vec![good, "--base".into(), "base".into(), "--arch".into(), "alpha".into()], "which is not installed"),
         (vec!["--nonsense".into()], "unexpected argument"),
     ];
     for (args, words) in rows {
