@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: a repository of the mini kernel, and the real program.
 
-#![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "part of each test program")]
+#![allow(clippy::unwrap_used, unreachable_pub, missing_docs, dead_code, reason = "part of each test program")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

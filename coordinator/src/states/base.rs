@@ -11,15 +11,16 @@ pub(super) fn resolve(git: &Git, name: &str) -> Result<(Oid, Oid), StatesError> 
     if name.is_empty() || name.starts_with('-') || name.contains(['\0', '\n']) {
         return Err(unknown("give a tag, a branch or a commit".to_owned()));
     }
-    let parse = |what: &str| -> Result<Oid, StatesError> {
-        let spec = format!("{name}^{{{what}}}");
-        let text = git.text(["rev-parse", "--verify", "--quiet", "--end-of-options", &spec])?;
-        Oid::parse(text.lines().last().unwrap_or_default()).map_err(|error| StatesError::damaged(error.to_string()))
-    };
-    match (parse("commit"), parse("tree")) {
-        (Ok(commit), Ok(tree)) => Ok((commit, tree)),
-        (Err(error @ StatesError::Start { .. }), _) => Err(error),
-        (Ok(_) | Err(_), _) => {
+    // Both in one go. The name cannot be taken for an option.
+    let found = git.text(["rev-parse", "--quiet", &format!("{name}^{{commit}}"), &format!("{name}^{{tree}}")]);
+    let both = found.as_ref().ok().and_then(|text| {
+        let (commit, tree) = text.split_once('\n')?;
+        Some((Oid::parse(commit).ok()?, Oid::parse(tree).ok()?))
+    });
+    match (both, found) {
+        (Some(both), _) => Ok(both),
+        (None, Err(error @ StatesError::Start { .. })) => Err(error),
+        (None, Ok(_) | Err(_)) => {
             let near = nearest(git, name);
             Err(unknown(if near.is_empty() {
                 "fetch it, or give another --base".to_owned()

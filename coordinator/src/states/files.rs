@@ -153,6 +153,12 @@ impl Files {
         Ok(kind)
     }
 
+    /// The tree of a commit.
+    pub(super) fn tree_of(&mut self, commit: &Oid) -> Result<Option<Oid>, StatesError> {
+        self.reader.write(format!("{commit}^{{tree}}\n").as_bytes())?;
+        Ok(self.reader.object(true)?.map(|tree| tree.oid))
+    }
+
     /// Puts a file (`None`: removes it).
     pub(super) fn put(&mut self, path: &str, file: Option<File>) {
         if file.is_some() {

@@ -10,6 +10,7 @@ use bombproof_core::series::Patch;
 use bombproof_core::tree::FileMode;
 
 use super::StatesError;
+use super::files::Files;
 use super::git::{Git, Talk};
 
 /// One path of a commit.
@@ -20,7 +21,6 @@ pub(super) struct Put<'a> {
 }
 
 pub(super) struct Importer {
-    git: Git,
     talk: Talk,
     marks: PathBuf,
     buffer: Vec<u8>,
@@ -37,7 +37,7 @@ impl Importer {
         // One pack, hardly compressed: it is read again soon, by builds on this machine.
         let options = speed.iter().flat_map(|option| ["-c", option]);
         let talk = git.talk(options.chain(["fast-import", "--quiet", "--done", "--force", "--depth=0", &export]))?;
-        Ok(Self { git: git.clone(), talk, marks, buffer: Vec::new() })
+        Ok(Self { talk, marks, buffer: Vec::new() })
     }
 
     /// Writes the state after `patch`; `parent` is the state before it.
@@ -88,7 +88,7 @@ impl Importer {
     }
 
     /// Ends the import; gives commit and tree of every state that was written.
-    pub(super) fn finish(mut self) -> Result<Vec<(PatchIndex, Oid, Oid)>, StatesError> {
+    pub(super) fn finish(mut self, files: &mut Files) -> Result<Vec<(PatchIndex, Oid, Oid)>, StatesError> {
         self.buffer.extend_from_slice(b"done\n");
         self.flush()?;
         self.talk.finish()?;
@@ -105,14 +105,11 @@ impl Importer {
             commits.push((PatchIndex(mark.parse().map_err(|_| bad())?), Oid::parse(oid).map_err(|_| bad())?));
         }
         commits.sort();
-        let mut check = self.git.talk(["cat-file", "--batch-check"])?;
         let mut states = Vec::with_capacity(commits.len());
         for (state, commit) in commits {
-            check.write(format!("{commit}^{{tree}}\n").as_bytes())?;
-            let tree = check.object(false)?.ok_or_else(bad)?;
-            states.push((state, commit, tree.oid));
+            let tree = files.tree_of(&commit)?.ok_or_else(bad)?;
+            states.push((state, commit, tree));
         }
-        check.finish()?;
         Ok(states)
     }
 }

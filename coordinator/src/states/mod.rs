@@ -140,6 +140,8 @@ pub struct States {
 pub struct Repository {
     git: Git,
     path: PathBuf,
+    /// `sha1` or `sha256`.
+    format: String,
 }
 
 impl Repository {
@@ -152,7 +154,8 @@ impl Repository {
             return Err(StatesError::Repository(folder.to_owned()));
         }
         let git = Git::at(folder);
-        let found = match git.text(["rev-parse", "--path-format=absolute", "--git-common-dir"]) {
+        let asked = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--show-object-format"];
+        let found = match git.text(asked) {
             Ok(found) => found,
             Err(error @ StatesError::Start { .. }) => return Err(error),
             Err(StatesError::Git { what, detail }) if detail.contains("dubious ownership") => {
@@ -160,7 +163,8 @@ impl Repository {
             }
             Err(_) => return Err(StatesError::Repository(folder.to_owned())),
         };
-        Ok(Self { git, path: PathBuf::from(found) })
+        let (path, format) = found.rsplit_once('\n').ok_or_else(|| StatesError::Repository(folder.to_owned()))?;
+        Ok(Self { git, path: PathBuf::from(path), format: format.to_owned() })
     }
 
     /// Its git folder.
@@ -187,14 +191,26 @@ impl Repository {
             path: path.to_owned(),
             detail: error.to_string(),
         };
-        std::fs::create_dir_all(folder).map_err(|error| write(folder, error))?;
+        // What `git init --bare` makes, as far as it is needed (gitrepository-layout(5)); a process less.
+        let version = if self.format == "sha1" { 0 } else { 1 };
+        let extension = if version == 0 { "" } else { "[extensions]\n\tobjectFormat = sha256\n" };
+        let config = format!("[core]\n\trepositoryformatversion = {version}\n\tbare = true\n{extension}");
+        let alternates = format!("{}\n", self.path.join("objects").display());
+        for name in ["objects/info", "objects/pack", "refs/heads"] {
+            let path = folder.join(name);
+            std::fs::create_dir_all(&path).map_err(|error| write(&path, error))?;
+        }
+        let files =
+            [("config", config.as_str()), ("objects/info/alternates", &alternates), ("HEAD", "ref: refs/heads/none\n")];
+        for (name, text) in files {
+            let path = folder.join(name);
+            // Another check may be using the store: what is right already is left alone.
+            if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
+                bombproof_store::atomic::write(&path, text.as_bytes())
+                    .map_err(|error| StatesError::Write { path, detail: error.to_string() })?;
+            }
+        }
         let git = Git::at(folder);
-        let format = self.git.text(["rev-parse", "--show-object-format"])?;
-        git.run(["init", "--quiet", "--bare", "--template=", &format!("--object-format={format}")])?;
-        let alternates = folder.join("objects/info/alternates");
-        let objects = self.path.join("objects");
-        std::fs::create_dir_all(folder.join("objects/info")).map_err(|error| write(folder, error))?;
-        std::fs::write(&alternates, format!("{}\n", objects.display())).map_err(|error| write(&alternates, error))?;
         Ok(git)
     }
 
@@ -279,7 +295,7 @@ impl Repository {
             }
             states.push(made);
         }
-        let written = importer.finish()?;
+        let written = importer.finish(&mut files)?;
         let mut written = written.into_iter().peekable();
         for index in 1..states.len() {
             let (commit, tree) = match written.next_if(|(state, _, _)| state.as_usize() == index) {

@@ -1,0 +1,47 @@
+# What can be done here. `make help` lists it.
+CACHE ?= $(or $(BOMBPROOF_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bombproof)
+PACKAGES := gcc libc6-dev make git flex bison bc libelf-dev libssl-dev kmod cpio rsync perl xz-utils python3 dpkg-dev \
+            gcc-s390x-linux-gnu libc6-dev-s390x-cross quilt procps
+ALL_ARCHES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross
+NEXTEST := $(shell command -v cargo-nextest)
+
+.PHONY: help build demo test test-long bench lint fuzz install
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: ## the program, target/release/bombproof
+	@scripts/need-rust
+	cargo build --release --bin bombproof
+
+install: build ## the program into ~/.cargo/bin
+	cargo install --path cli --locked
+
+demo: ## the main job on real input: a real series, a real kernel, two architectures
+	@scripts/demo
+
+test: ## every test that a laptop can run, one on a real kernel among them (first time: 140 MB to fetch)
+	@scripts/need-rust
+	@scripts/install-packages $(PACKAGES)
+	@scripts/fetch-linux "$(CACHE)/linux"
+ifneq ($(NEXTEST),)
+	BOMBPROOF_LINUX="$(CACHE)/linux" cargo nextest run --workspace --run-ignored all
+else
+	BOMBPROOF_LINUX="$(CACHE)/linux" cargo test --workspace -- --include-ignored
+endif
+
+test-long: ## hours: long real series against plain git and make; can be stopped and goes on
+	@scripts/install-packages $(PACKAGES) $(ALL_ARCHES)
+	@scripts/fetch-linux "$(CACHE)/linux"
+	@scripts/test-long "$(CACHE)"
+
+bench: ## speed, as ratios against the alternatives in the same run
+	@scripts/install-packages $(PACKAGES)
+	@scripts/fetch-linux "$(CACHE)/linux"
+	@scripts/bench-intake "$(CACHE)/linux"
+	@scripts/bench-check "$(CACHE)/linux"
+
+lint: ## format, lints, walls between the rooms, licences
+	@scripts/lint
+
+fuzz: ## a minute for each parser of untrusted text
+	@scripts/fuzz 60
