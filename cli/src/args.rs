@@ -80,7 +80,7 @@ pub(crate) struct TargetArgs {
     /// Only these targets of bombproof.toml
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) target: Vec<String>,
-    /// The file with [[target]] tables; by default bombproof.toml here or at the top of the repository
+    /// The file with `[[target]]` tables; by default bombproof.toml here or at the top of the repository
     #[arg(long, value_name = "FILE")]
     pub(crate) targets_file: Option<PathBuf>,
     /// Build with clang (LLVM=1)

@@ -39,7 +39,7 @@ impl ResultKey {
 
 /// Keeps settled results.
 ///
-/// Laws, written once in [`laws`] and applied to every implementation: what was put is got, equal in every field; a
+/// Laws, written once in `laws` and applied to every implementation: what was put is got, equal in every field; a
 /// key that was never put gives `None`; a result whose outcome is trouble is never kept, because it says nothing of the
 /// source; a damaged entry is `None`, never an error and never another result.
 pub trait ResultStore: Send + Sync {

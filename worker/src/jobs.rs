@@ -32,22 +32,19 @@ impl Jobs {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for a free job; `None`: `cancel` came first.
+    /// Waits for a free job; `None`: `cancel` came first, or the jobserver cannot be read.
     pub async fn take(&self, mut cancel: watch::Receiver<bool>) -> Option<Job<'_>> {
-        loop {
-            let client = self.current();
-            let token = match client.try_acquire() {
-                Ok(token) => token,
-                // A pipe that cannot be read without waiting: go on without a token rather than hang.
-                Err(_) => return Some(Job { jobs: self, client, token: None }),
-            };
-            if let Some(token) = token {
-                return Some(Job { jobs: self, client, token: Some(token) });
-            }
-            tokio::select! {
-                () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
-                () = async { let _ = cancel.wait_for(|stop| *stop).await; } => return None,
-            }
+        let client = self.current();
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let waiting = client.clone();
+        // A thread of its own: reading the pipe cannot be stopped, and nobody shall wait for it at the end. A token that
+        // comes too late goes back when it is dropped.
+        std::thread::spawn(move || {
+            let _ = send.send(waiting.acquire());
+        });
+        tokio::select! {
+            token = receive => token.ok()?.ok().map(|token| Job { jobs: self, client, token: Some(token) }),
+            () = async { let _ = cancel.wait_for(|stop| *stop).await; } => None,
         }
     }
 }
@@ -66,5 +63,26 @@ impl Job<'_> {
         if let Some(token) = self.token.take() {
             token.drop_without_releasing();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_more_jobs_than_asked_for_and_cancel_ends_the_waiting() {
+        let jobs = Jobs::new(1).unwrap();
+        let (stop, cancel) = watch::channel(false);
+        let first = jobs.take(cancel.clone()).await.unwrap();
+        let second = jobs.take(cancel.clone());
+        tokio::pin!(second);
+        let early = tokio::time::timeout(std::time::Duration::from_millis(100), &mut second).await;
+        assert!(early.is_err(), "the only job is taken");
+        drop(first);
+        assert!(second.await.is_some());
+        let _held = jobs.take(cancel.clone()).await.unwrap();
+        stop.send(true).unwrap();
+        assert!(jobs.take(cancel).await.is_none());
     }
 }

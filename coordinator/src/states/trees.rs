@@ -18,7 +18,7 @@ pub struct GitTrees {
 }
 
 impl GitTrees {
-    /// The store that [`super::make`] made.
+    /// The store that [`super::Repository::states`] wrote.
     pub fn open(objects: &Path) -> Self {
         Self { git: Git::at(objects) }
     }
