@@ -475,3 +475,6 @@ fn change_of_plain_diff(diff: &FileDiff) -> FileChange {
     let (old_path, new_path) = range::paths(diff, false);
     FileChange { old_path, new_path, spans }
 }
+
+#[cfg(test)]
+mod tests;

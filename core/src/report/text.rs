@@ -183,7 +183,12 @@ fn matrix(report: &Report, style: Style, out: &mut String) {
     let mut index = 1;
     while index < rows.len() {
         let quiet = |row: &Vec<Cell>| row.iter().all(|cell| cell.is_quiet());
-        let end = (index..rows.len()).take_while(|at| quiet(&rows[*at])).last().map_or(index, |at| at + 1);
+        // A stretch of which nothing is known is quiet too: its reason stands below, once.
+        let unknown = |row: &Vec<Cell>| row.iter().all(|cell| *cell == Cell::NotJudged);
+        let fold = |wanted: &dyn Fn(&Vec<Cell>) -> bool| {
+            (index..rows.len()).take_while(|at| wanted(&rows[*at])).last().map_or(index, |at| at + 1)
+        };
+        let end = fold(&quiet).max(fold(&unknown));
         let number = |from: usize, to: usize| if from == to { from.to_string() } else { format!("{from}-{to}") };
         if end > index {
             let cells: Vec<Cell> = (0..names.len())
@@ -397,7 +402,9 @@ fn failing_blocks(report: &Report, style: Style, out: &mut String) {
 
 fn warning_blocks(report: &Report, style: Style, out: &mut String) {
     let mut by_patch: BTreeMap<PatchIndex, Vec<&DiagnosticEntry>> = BTreeMap::new();
-    for it in report.diagnostics.iter().filter(|it| it.severity == Severity::Warning && it.werror_on.is_empty()) {
+    for it in
+        report.diagnostics.iter().filter(|it| it.severity == Severity::Warning && it.werror_on.len() < it.targets.len())
+    {
         if let Some(patch) = it.introduced_by.filter(|patch| *patch > PatchIndex::BASE) {
             by_patch.entry(patch).or_default().push(it);
         }
@@ -510,10 +517,12 @@ fn closing(report: &Report, style: Style, out: &mut String) {
         .filter(|entry| entry.verdict == Verdict::Fails && entry.patch > PatchIndex::BASE)
         .map(|entry| entry.patch)
         .collect();
+    // One that is an error on every target is told as a failure.
     let warnings = report
         .diagnostics
         .iter()
-        .filter(|it| it.severity == Severity::Warning && it.introduced_by.is_some_and(|patch| patch > PatchIndex::BASE))
+        .filter(|it| it.severity == Severity::Warning && it.werror_on.len() < it.targets.len())
+        .filter(|it| it.introduced_by.is_some_and(|patch| patch > PatchIndex::BASE))
         .count();
     let plural = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     let first: Vec<String> = {
