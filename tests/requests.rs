@@ -21,6 +21,7 @@ fn bad_input_gets_a_clear_error_and_exit_64() {
     let named = |name: &str, text: &str| ground.file(name, text);
     let leaves = |path: &str| DIFF.replace("kernel/fork.c", path);
     std::fs::create_dir(ground.path().join("empty")).unwrap();
+    let large = format!("--- /dev/null\n+++ b/x\n@@ -0,0 +1,50000000 @@\n{}", "+\n".repeat(50_000_000));
     let rows: Vec<(Vec<String>, &str)> = vec![
         (vec![good.clone()], "no base is given"),
         (vec![good.clone(), "--base".into(), "v9.9".into()], "the base 'v9.9' is not a commit"),
@@ -36,6 +37,7 @@ fn bad_input_gets_a_clear_error_and_exit_64() {
         (vec![named("git", &leaves(".git/config")), "--base".into(), "base".into()], "git's own folder"),
         (vec![named("list/series", "a.patch\nb.patch\n"), "--base".into(), "base".into()], "line 1: a.patch"),
         (vec![named("twice/series", "a.patch\na.patch\n"), "--base".into(), "base".into()], "named again"),
+        (vec![named("large", &large), "--base".into(), "base".into()], "larger than 64 MiB"),
         (vec!["base..nowhere".into()], "the base 'nowhere' is not a commit"),
         (
             vec![good.clone(), "--base".into(), "base".into(), "--arch".into(), "vax".into()],

@@ -1,7 +1,7 @@
 //! The source tree of a lane on disk, moved from state to state by writing only the files that differ.
 //!
-//! Beside the tree lies a marker: `at TREE`, or `moving FROM TO` while files are written. After a crash both ends of the
-//! move are compared with where the tree shall be, so that every file that may be half-way is written again.
+//! Beside the tree lies a marker: `at TREE`, or `moving FROM TO...` while files are written. After a crash all trees that
+//! it names are compared with where the tree shall be, so that every file that may be half-way is written again.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,6 +12,9 @@ use bombproof_core::id::Oid;
 use bombproof_core::tree::{Change, Entry, FileMode};
 use bombproof_store::trees::{TreeError, TreeSource};
 use thiserror::Error;
+
+/// A marker that names more trees than this is not worth comparing: the tree is made from nothing.
+const MOST_TREES: usize = 16;
 
 /// A tree could not be laid out.
 #[derive(Debug, Error)]
@@ -50,7 +53,8 @@ pub struct Moved {
 enum Mark {
     Nothing,
     At(Oid),
-    Moving(Oid, Oid),
+    /// Files may be of any of these.
+    Moving(Vec<Oid>),
 }
 
 impl SourceTree {
@@ -64,10 +68,11 @@ impl SourceTree {
         let words: Vec<&str> = text.split_whitespace().collect();
         match words[..] {
             ["at", tree] => Oid::parse(tree).map_or(Mark::Nothing, Mark::At),
-            ["moving", from, to] => match (Oid::parse(from), Oid::parse(to)) {
-                (Ok(from), Ok(to)) => Mark::Moving(from, to),
-                (Ok(_) | Err(_), _) => Mark::Nothing,
-            },
+            ["moving", ref trees @ ..] if trees.len() <= MOST_TREES => trees
+                .iter()
+                .map(|tree| Oid::parse(tree).ok())
+                .collect::<Option<Vec<_>>>()
+                .map_or(Mark::Nothing, Mark::Moving),
             _ => Mark::Nothing,
         }
     }
@@ -92,14 +97,19 @@ impl SourceTree {
                 // The tree it is at is of another repository, or of states that are gone.
                 Err(_) => (self.start_over(source, to)?, true),
             },
-            Mark::Moving(one, other) => match (source.changes(Some(&one), to), source.changes(Some(&other), to)) {
-                (Ok(a), Ok(b)) => {
-                    let both: BTreeMap<String, Option<Entry>> =
-                        a.into_iter().chain(b).map(|change| (change.path, change.entry)).collect();
-                    (both.into_iter().map(|(path, entry)| Change { path, entry }).collect(), false)
+            Mark::Moving(trees) => {
+                let each: Result<Vec<_>, _> = trees.iter().map(|tree| source.changes(Some(tree), to)).collect();
+                match each {
+                    Ok(each) => {
+                        let names: Vec<&str> = trees.iter().chain([to]).map(Oid::as_str).collect();
+                        self.set_mark(&format!("moving {}\n", names.join(" ")))?;
+                        let all: BTreeMap<String, Option<Entry>> =
+                            each.into_iter().flatten().map(|change| (change.path, change.entry)).collect();
+                        (all.into_iter().map(|(path, entry)| Change { path, entry }).collect(), false)
+                    }
+                    Err(_) => (self.start_over(source, to)?, true),
                 }
-                (Ok(_) | Err(_), _) => (self.start_over(source, to)?, true),
-            },
+            }
             Mark::Nothing => (self.start_over(source, to)?, true),
         };
         let moved = self.write(source, &changes, fresh)?;
@@ -217,3 +227,7 @@ fn put(path: &Path, mode: FileMode, content: &[u8], fresh: bool) -> std::io::Res
     in_folder(&temporary)?;
     std::fs::rename(&temporary, path)
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;
