@@ -121,7 +121,12 @@ fn every_kind_of_change_gives_the_tree_that_git_has_as_patches_and_as_a_range() 
         let all = source.changes(None, last).unwrap();
         let blobs: Vec<Oid> = all.iter().filter_map(|change| change.entry.as_ref()).map(|it| it.blob.clone()).collect();
         let mut contents = Vec::new();
-        source.blobs(&blobs, &mut |_, bytes| Ok(contents.push(bytes.to_vec()))).unwrap();
+        source
+            .blobs(&blobs, &mut |_, bytes| {
+                contents.push(bytes.to_vec());
+                Ok(())
+            })
+            .unwrap();
         for (change, content) in all.iter().zip(&contents) {
             if change.path != "link" {
                 assert_eq!(&std::fs::read(top.join(&change.path)).unwrap(), content, "{}", change.path);

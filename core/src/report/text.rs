@@ -358,15 +358,27 @@ fn failing_blocks(report: &Report, style: Style, out: &mut String) {
             })
             .filter(|it| it.targets.iter().any(|target| targets.contains(target)))
             .collect();
-        for error in errors.iter().take(BLOCKS_PER_PATCH) {
-            tool_text(error, out);
-        }
-        if errors.len() > BLOCKS_PER_PATCH {
-            body(&format!("... and {} more errors", errors.len() - BLOCKS_PER_PATCH), out);
+        // The one that is told in the fewest lines is told whole; the others by their first line, each message once.
+        let mut errors = errors;
+        errors.sort_by_key(|error| error.text.len());
+        let mut told: Vec<&str> = Vec::new();
+        for error in errors {
+            if told.contains(&error.message.as_str()) {
+                continue;
+            }
+            if told.is_empty() {
+                tool_text(error, out);
+            } else if told.len() < BLOCKS_PER_PATCH {
+                body(&format!("{}:{}: error: {}", error.file, error.line, error.message), out);
+            } else {
+                body("... and more errors, see the log", out);
+                break;
+            }
+            told.push(&error.message);
         }
         let first = entries.first();
         let failure = first.and_then(|entry| entry.failure.as_ref());
-        if errors.is_empty() || failure.is_some_and(|failure| failure.werror) {
+        if told.is_empty() || failure.is_some_and(|failure| failure.werror) {
             body(&message, out);
         }
         if let Some(failure) = failure {
