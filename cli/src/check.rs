@@ -394,8 +394,12 @@ fn report_of(plan: &Plan, id: &RunId, gathered: &Gathered, start: Instant) -> Re
             command: matches!(spec.build, Build::Command { .. }),
             results: gathered.results[index].iter().map(Option::as_deref).collect(),
             cached: gathered.cached[index].clone(),
+            // A state that was built in an earlier run has its log there.
             logs: (0..states.len())
-                .map(|state| format!("runs/{id}/logs/{}", Worker::log_name(spec, PatchIndex::from_usize(state))))
+                .map(|state| {
+                    let log = Worker::log_name(spec, PatchIndex::from_usize(state));
+                    if gathered.cached[index][state] { String::new() } else { format!("runs/{id}/logs/{log}") }
+                })
                 .collect(),
         })
         .collect();

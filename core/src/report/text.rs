@@ -294,7 +294,7 @@ fn body(text: &str, out: &mut String) {
 }
 
 fn tool_text(entry: &DiagnosticEntry, out: &mut String) {
-    let lines: Vec<&String> = entry.text.iter().filter(|line| !line.contains(": In function ")).collect();
+    let lines: Vec<&String> = entry.text.iter().filter(|line| tells(line)).collect();
     for line in lines.iter().take(BLOCK_LINES) {
         body(line, out);
     }
@@ -303,10 +303,14 @@ fn tool_text(entry: &DiagnosticEntry, out: &mut String) {
     }
 }
 
+/// Lines that only lead to the finding, or say what every reader of a compiler knows, are left out.
+fn tells(line: &str) -> bool {
+    !line.contains(": In function ") && !line.contains("each undeclared identifier is reported only once")
+}
+
 fn ask(report: &Report, patch: PatchIndex, target: &TargetName, style: Style, out: &mut String) {
-    let _ = report;
-    let line = format!("bombproof explain {patch} {target}    bombproof reproduce {patch} {target} > repro.sh");
-    body(&line, &mut String::new());
+    let name = names_of(report, std::slice::from_ref(target));
+    let line = format!("bombproof explain {patch} {name}    bombproof reproduce {patch} {name} > repro.sh");
     let _ = writeln!(out, "        {}", style.paint(Paint::Dim, &line));
 }
 
