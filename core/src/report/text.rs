@@ -294,18 +294,16 @@ fn body(text: &str, out: &mut String) {
 }
 
 fn tool_text(entry: &DiagnosticEntry, out: &mut String) {
-    let lines: Vec<&String> = entry.text.iter().filter(|line| tells(line)).collect();
+    let lines: Vec<&String> = entry.text.iter().filter(|line| !line.contains(": In function ")).collect();
+    // What every reader of a compiler knows is left out, with the excerpt that it repeats.
+    let known = |line: &&&String| !line.contains("each undeclared identifier is reported only once");
+    let lines: Vec<&String> = lines.iter().take_while(known).copied().collect();
     for line in lines.iter().take(BLOCK_LINES) {
         body(line, out);
     }
     if lines.len() > BLOCK_LINES {
         body(&format!("... {} more lines", lines.len() - BLOCK_LINES), out);
     }
-}
-
-/// Lines that only lead to the finding, or say what every reader of a compiler knows, are left out.
-fn tells(line: &str) -> bool {
-    !line.contains(": In function ") && !line.contains("each undeclared identifier is reported only once")
 }
 
 fn ask(report: &Report, patch: PatchIndex, target: &TargetName, style: Style, out: &mut String) {
