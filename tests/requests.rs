@@ -191,8 +191,9 @@ fn a_run_that_is_killed_or_stopped_goes_on_where_it_was() {
             ground.git(&["commit", "-qm", &format!("number {number}")]);
         }
         // The third state hangs until it is told to end.
-        let command = "if [ \"$(cat number)\" = 3 ] && [ ! -e /bombproof/src/go ]; then sleep 1000; fi; true";
-        let args = ["check", "base..HEAD", "--repo", "repo", "--exec", command, "--jobs", "1"];
+        let sleep = format!("sleep 9{:05}.{}", std::process::id(), signal.len());
+        let command = format!("if [ \"$(cat number)\" = 3 ]; then {sleep}; fi; true");
+        let args = ["check", "base..HEAD", "--repo", "repo", "--exec", &command, "--jobs", "1"];
         let mut child = Started(
             ground
                 .bombproof(&args)
@@ -207,7 +208,7 @@ fn a_run_that_is_killed_or_stopped_goes_on_where_it_was() {
         child.0.wait().unwrap();
         assert!(start.elapsed() < Duration::from_secs(5), "it stops at once");
         wait_for("nothing of the build is left", || {
-            let listed = std::process::Command::new("pgrep").args(["-f", "sleep 1000"]).output().unwrap();
+            let listed = std::process::Command::new("pgrep").args(["-fx", &sleep]).output().unwrap();
             listed.stdout.is_empty()
         });
         assert_eq!(results(&ground), 3, "no finished state is lost");
