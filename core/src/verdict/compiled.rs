@@ -6,6 +6,10 @@ use crate::series::FileChange;
 /// Whether the changes between two states touch what is compiled: a file that a compile of either state reads, the set of
 /// units, a command, the configuration, or a makefile that governs a unit. In doubt it does.
 pub fn touches(changes: &[FileChange], before: &StateResult, after: &StateResult) -> bool {
+    // Nothing was recorded: then nothing is known of what is compiled.
+    if before.units.is_empty() || after.units.is_empty() {
+        return true;
+    }
     let paths = changes.iter().flat_map(|change| [change.old_path.as_deref(), change.new_path.as_deref()]).flatten();
     if paths.clone().any(|path| before.inputs.contains(path) || after.inputs.contains(path)) {
         return true;

@@ -268,7 +268,8 @@ fn landlock(spec: &Spec) -> Result<(), String> {
     let system = system.chain(["/proc".to_owned()]);
     let mut paths: Vec<(std::path::PathBuf, bool)> = system.map(|path| (path.into(), false)).collect();
     paths.extend(DEVICES.iter().map(|name| (Path::new("/dev").join(name), true)));
-    paths.push(("/tmp".into(), true));
+    // /tmp holds what others left there; temporary files go to a folder of ours.
+    paths.push((spec.mount_point.clone(), true));
     paths.push((on("own program", std::env::current_exe())?, false));
     paths.extend(spec.binds.iter().map(|bind| (bind.host.clone(), bind.writable)));
     for (path, writable) in paths {
@@ -318,7 +319,7 @@ fn run_command(spec: &Spec, group: bool) -> Result<Option<i32>, String> {
         command.env("MAKEFLAGS", flags);
     }
     if group {
-        command.process_group(0);
+        command.process_group(0).env("TMPDIR", &spec.mount_point);
     }
     let mut child =
         command.spawn().map_err(|error| format!("'{program}' cannot be started in '{}': {error}", spec.cwd))?;

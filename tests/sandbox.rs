@@ -1,0 +1,77 @@
+//! Every level of the sandbox holds what it promises, by the helper itself.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+/// Runs a shell command at a level; gives what the helper said and what the command printed.
+fn run(level: &str, script: &str) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, root, secret) = (folder.path().join("own"), folder.path().join("root"), folder.path().join("secret"));
+    std::fs::create_dir(&own).unwrap();
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(&secret, "hidden").unwrap();
+    let guest = if matches!(level, "namespaces" | "bubblewrap") {
+        "/bombproof/own".to_owned()
+    } else {
+        own.display().to_string()
+    };
+    let script = script.replace("@SECRET@", &secret.display().to_string());
+    let spec = json!({
+        "argv": ["/bin/sh", "-c", script], "cwd": guest, "env": [["PATH", "/usr/bin:/bin"]],
+        "binds": [{"host": own, "guest": guest, "writable": true}],
+        "limits": {"processes": 4096, "file_bytes": 1 << 20, "memory_bytes": 8_u64 << 30, "time_s": 20}, "mount_point": root,
+    });
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bombproof"))
+        .args(["__sandbox", level])
+        .env("SECRET_TOKEN", "x")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "{spec}").unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    (String::from_utf8_lossy(&output.stdout).trim().to_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_a_build_must_not_do_it_cannot_do() {
+    let rows = [
+        ("writes its own folder", "echo x > here && cat here > /dev/null", true),
+        ("runs compilers", "gcc --version > /dev/null", true),
+        ("writes to the system", "touch /usr/owned", false),
+        ("reads what is not its own", "cat @SECRET@", false),
+        ("reads the user's home", "ls /root/ /home/*/ 2>/dev/null | grep -q .", false),
+        ("sees the environment", "env | grep -q SECRET_TOKEN", false),
+        ("fills the disk with one file", "head -c 2000000 /dev/zero > big", false),
+    ];
+    for level in ["namespaces", "bubblewrap", "landlock"] {
+        for (what, script, works) in rows {
+            let (said, log) = run(level, script);
+            assert!(said.starts_with("{\"ended\":"), "{level}, {what}: {said} {log}");
+            assert_eq!(said == "{\"ended\":0}", works, "{level}, {what}: {said} {log}");
+        }
+    }
+    for level in ["namespaces", "bubblewrap"] {
+        let (said, log) = run(
+            level,
+            "[ $(tail -n +3 /proc/net/dev | grep -cv 'lo:') = 0 ] && [ $(ls -d /proc/[0-9]* | wc -l) -lt 12 ]",
+        );
+        assert_eq!(said, "{\"ended\":0}", "{level} shows a network or other processes: {log}");
+    }
+}
+
+#[test]
+fn the_exit_code_is_the_commands_own_and_a_set_up_that_fails_is_told_apart() {
+    assert_eq!(run("namespaces", "exit 42").0, "{\"ended\":42}");
+    assert_eq!(run("namespaces", "kill -9 $$").0, "{\"ended\":137}");
+    assert!(run("nonsense", "true").0.starts_with("{\"refused\":"));
+}
