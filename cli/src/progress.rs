@@ -1,5 +1,6 @@
 //! What the user sees while it runs: one line for each target on a terminal, plain lines elsewhere, and bad news at once.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,7 @@ pub(crate) struct Progress {
     total: usize,
     said: Instant,
     colour: bool,
+    told: BTreeSet<(PatchIndex, String)>,
 }
 
 impl Progress {
@@ -56,7 +58,7 @@ impl Progress {
             })
             .collect();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-        Self { subjects, lines, screen, total: 0, said: Instant::now(), colour }
+        Self { subjects, lines, screen, total: 0, said: Instant::now(), colour, told: BTreeSet::new() }
     }
 
     /// Takes an event in.
@@ -97,7 +99,13 @@ impl Progress {
                 if let Some(first) = failures.iter().find(|failure| !before.contains(&failure.what)) {
                     let place =
                         if state == PatchIndex::BASE { "the base".to_owned() } else { format!("{state}/{patches}") };
-                    news = Some(format!("x {place} fails on {}: {}", line.name, first.message));
+                    // The same news of another target needs no second telling.
+                    let words = if self.told.insert((state, first.message.clone())) {
+                        format!(": {}", first.message)
+                    } else {
+                        " too".to_owned()
+                    };
+                    news = Some(format!("x {place} fails on {}{words}", line.name));
                 }
                 if let Some(slot) = line.failing.get_mut(state.as_usize()) {
                     *slot = failures.iter().map(|failure| failure.what.clone()).collect();
