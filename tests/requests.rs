@@ -244,3 +244,42 @@ fn a_state_folder_that_cannot_be_written_is_said() {
     assert_eq!(output.status.code(), Some(64), "{said}");
     assert!(said.contains("/proc/nowhere") && said.contains("BOMBPROOF_HOME"), "{said}");
 }
+
+/// A file system of 24 MB, unmounted at the end.
+struct Small(std::path::PathBuf);
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_blames_no_patch() {
+    // Only root may mount; elsewhere the words of the system are looked for by the tests of core.
+    let root = std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    let ground = Ground::new();
+    let home = ground.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let mounted = root
+        && std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=24m", "none"])
+            .arg(&home)
+            .status()
+            .unwrap()
+            .success();
+    if !mounted {
+        return;
+    }
+    let _small = Small(home);
+    std::fs::write(ground.repo().join("x"), "1").unwrap();
+    ground.git(&["add", "-A"]);
+    ground.git(&["commit", "-qm", "one"]);
+    let command = "[ ! -e x ] || head -c 50000000 /dev/zero > big";
+    let args = ["check", "base..HEAD", "--repo", "repo", "--exec", command, "--jobs", "1", "--format", "json"];
+    let output = ground.bombproof(&args).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["verdicts"][1]["verdict"], "not-judged", "{report}");
+    assert!(report["verdicts"][1]["reason"].as_str().unwrap().contains("No space left on device"), "{report}");
+    assert_eq!(output.status.code(), Some(2));
+}

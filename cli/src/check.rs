@@ -106,8 +106,13 @@ async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
             .hint(Some("'bombproof doctor' shows what a target needs")));
     }
     let report = report_of(&plan, &id, &gathered, start);
-    runs.save_report(&report).map_err(Fail::machine)?;
+    // A report that cannot be kept is still worth reading.
+    let kept = runs.save_report(&report);
     deliver(&report, args.format, args.output.as_deref())?;
+    if let Err(error) = kept {
+        return Err(Fail::machine(format!("the report could not be stored: {error}"))
+            .hint(Some("the settled states are kept; the same command goes on")));
+    }
     let fail_on = FailOn {
         fails: args.fail_on.contains(&FailOnArg::Fails),
         warnings: args.fail_on.contains(&FailOnArg::Warnings),
@@ -334,7 +339,8 @@ async fn work(
                 // Results are stored one by one anyway; this is for 'status' only.
                 if saved.elapsed().as_secs() >= 2 && matches!(event, Event::Settled { .. }) {
                     saved = Instant::now();
-                    runs.save(&record).map_err(Fail::machine)?;
+                    // Only 'status' misses it; the end of the run says what could not be kept.
+                    let _ = runs.save(&record);
                 }
             }
             _ = tokio::signal::ctrl_c() => {
@@ -354,7 +360,9 @@ async fn work(
         ended.map_err(|error| Fail::machine(error).hint(Some("what was settled is kept; the same command goes on")))?;
     record.phase =
         if gathered.interrupted && gathered.refused.is_none() { Phase::Interrupted } else { Phase::Finished };
-    runs.save(&record).map_err(Fail::machine)?;
+    if let Err(error) = runs.save(&record) {
+        gathered.notes.push(format!("the end of the run could not be stored: {error}"));
+    }
     if !reuse {
         gathered.notes.push("results of earlier runs were not used".to_owned());
     }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
+use bombproof_core::kbuild::log::{MachineTrouble, machine_trouble};
 use bombproof_core::outcome::{Failure, Outcome, Stage, StateResult, Trouble};
 use tokio::sync::watch;
 
@@ -14,7 +15,7 @@ use crate::kbuild::build_environment;
 use crate::sandbox::{self, Bind, End, Limits, Spec};
 use crate::toolchain::SYSTEM_PATH;
 use crate::tree::SourceTree;
-use crate::{Attempt, Worker};
+use crate::{Attempt, Worker, full_disk};
 
 /// Exit code by which a command says that a state cannot be tested, as `git bisect run` has it.
 const SKIP: i32 = 125;
@@ -89,6 +90,16 @@ pub(crate) async fn build(
             return Err(Trouble::Request { detail: format!("the command cannot be run (exit code {code}): {said}") });
         }
         code => {
+            if let Some(full) = full_disk(lease) {
+                return Err(full);
+            }
+            // In doubt it was the machine.
+            let text = std::fs::read(&attempt.log).unwrap_or_default();
+            match machine_trouble(&String::from_utf8_lossy(&text)) {
+                Some(MachineTrouble::Disk(detail)) => return Err(Trouble::Disk { detail }),
+                Some(MachineTrouble::Killed(detail)) => return Err(Trouble::Killed { detail }),
+                None => {}
+            }
             let said = last_line(&attempt.log);
             let message =
                 if said.is_empty() { format!("exit code {code}") } else { format!("exit code {code}: {said}") };

@@ -128,3 +128,16 @@ impl Worker {
         }
     }
 }
+
+/// Less free space than this, in bytes, and a failure may be the disk's: nothing that failed is believed.
+const LEAST_FREE_BYTES: u64 = 8 << 20;
+
+/// Whether the file system of a folder is full. What failed on a full disk has often not even left a word of it: its log lies
+/// there too.
+pub(crate) fn full_disk(folder: &std::path::Path) -> Option<Trouble> {
+    let found = nix::sys::statvfs::statvfs(folder).ok()?;
+    let free_bytes = found.blocks_available().saturating_mul(found.fragment_size());
+    (free_bytes < LEAST_FREE_BYTES).then(|| Trouble::Disk {
+        detail: format!("No space left on device: {free_bytes} bytes are free in '{}'", folder.display()),
+    })
+}

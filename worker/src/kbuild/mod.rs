@@ -26,7 +26,7 @@ use crate::sandbox::helper::OWN_PROGRAM;
 use crate::sandbox::{self, Bind, End, Level, Limits, Spec};
 use crate::toolchain::{SYSTEM_PATH, shim_names};
 use crate::tree::{MoveError, SourceTree};
-use crate::{Attempt, Worker, shim};
+use crate::{Attempt, Worker, full_disk, shim};
 
 mod assemble;
 
@@ -188,6 +188,9 @@ pub(crate) async fn build(
         }
     });
     let mut result = memory.table.result(&step);
+    if let (Outcome::Failed(_), Some(full)) = (&result.outcome, full_disk(lease)) {
+        return Err(full);
+    }
     if let Outcome::Trouble(trouble) = result.outcome {
         // The marker stays: what this step left is not to be trusted.
         return Err(trouble);
