@@ -146,3 +146,49 @@ fn the_script_of_reproduce_shows_the_same_failure() {
         assert_eq!(said.contains("lazy_flag"), !builds, "{said}");
     }
 }
+
+#[test]
+fn a_gate_looks_at_base_and_tip_only_and_a_check_does_not_believe_it() {
+    let ground = Ground::new();
+    let series = top().join("fixtures/series/breaks-at-2-heals-at-4").display().to_string();
+    let run = |command: &str, more: &[&str]| {
+        let mut all =
+            vec![command, &series, "--repo", "repo", "--base", "base", "--arch", "x86_64", "--config", "tinyconfig"];
+        all.extend(["--format", "json"]);
+        all.extend(more);
+        let output = ground.bombproof(&all).output().unwrap();
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    let (code, report) = run("gate", &[]);
+    assert_eq!((code, letters(&report, "x86_64").as_str()), (Some(0), "b!!!b"));
+    let (code, report) = run("check", &[]);
+    assert_eq!((code, letters(&report, "x86_64").as_str()), (Some(1), "bbFfb"));
+    assert_eq!(report["cost"]["states_cached"], 2);
+    assert_eq!(run("check", &["--bisect-exit"]).0, Some(1));
+    assert_eq!(run("check", &["--fail-on", "warnings"]).0, Some(0));
+}
+
+#[test]
+fn targets_of_a_file_have_fragments_and_what_did_not_take_effect_is_said() {
+    let ground = Ground::new();
+    let series = top().join("fixtures/series/nothing-compiled").display().to_string();
+    ground.file("no-net.config", "# CONFIG_NET is not set\nCONFIG_NOWHERE=y\n");
+    ground.file(
+        "bombproof.toml",
+        "[[target]]\nname = \"small\"\narch = \"x86_64\"\nconfig = \"tinyconfig\"\nfragments = [\"no-net.config\"]\n\
+         [[target]]\nname = \"other\"\narch = \"s390x\"\nconfig = \"tinyconfig\"\n",
+    );
+    let output = ground
+        .bombproof(&["check", &series, "--repo", "repo", "--base", "base", "--target", "small", "--format", "json"])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["targets"].as_array().unwrap().len(), 1);
+    assert_eq!(report["targets"][0]["config"], "tinyconfig+no-net.config");
+    assert_eq!(report["targets"][0]["not_effective"][0], "NOWHERE=y (got: not set)");
+    assert_eq!(report["verdicts"][1]["verdict"], "not-compiled");
+    let unknown =
+        ground.bombproof(&["check", &series, "--repo", "repo", "--base", "base", "--target", "nope"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("its targets: small, other"));
+}
