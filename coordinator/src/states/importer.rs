@@ -26,8 +26,8 @@ pub(super) struct Importer {
     buffer: Vec<u8>,
 }
 
-/// Text is handed to git in pieces of this size.
-const FLUSH_BYTES: usize = 1 << 20;
+/// Text is handed to git in pieces of this size: small enough that git works while the next patch is applied.
+const FLUSH_BYTES: usize = 1 << 15;
 
 impl Importer {
     pub(super) fn start(git: &Git, objects: &Path) -> Result<Self, StatesError> {
