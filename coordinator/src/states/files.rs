@@ -8,6 +8,7 @@ use bombproof_core::series::Patch;
 use bombproof_core::tree::FileMode;
 
 use super::StatesError;
+use super::ahead::Ahead;
 use super::git::{Git, Talk};
 
 /// A file.
@@ -37,7 +38,10 @@ enum Kind {
 /// The files, over a base tree that is read on demand.
 pub(super) struct Files {
     base: Oid,
+    /// Answers questions about the base tree and the new commits.
     reader: Talk,
+    /// Brings the contents.
+    ahead: Ahead,
     /// Every path that the series names.
     entries: HashMap<String, Option<File>>,
     /// What other paths (folders on the way) are in the base.
@@ -52,6 +56,8 @@ const PATHS_AT_ONCE: usize = 1_000;
 impl Files {
     /// Looks up every path that the series names.
     pub(super) fn open(git: &Git, base: &Oid, patches: &[Patch]) -> Result<Self, StatesError> {
+        // Both are starting while the paths are looked up.
+        let (reader, contents) = (git.talk(["cat-file", "--batch"])?, git.talk(["cat-file", "--batch"])?);
         let named: BTreeSet<&str> = patches
             .iter()
             .flat_map(|patch| &patch.files)
@@ -70,8 +76,20 @@ impl Files {
             }
         }
         let present = entries.iter().filter(|(_, file)| file.is_some()).map(|(path, _)| path.clone()).collect();
-        let reader = git.talk(["cat-file", "--batch"])?;
-        Ok(Self { base: base.clone(), reader, entries, kinds: HashMap::new(), present })
+        let mut asked: BTreeSet<&str> = BTreeSet::new();
+        let wanted = patches
+            .iter()
+            .flat_map(|patch| &patch.files)
+            .flat_map(|diff| [diff.old_path.as_deref(), diff.new_path.as_deref()])
+            .flatten()
+            .filter(|path| asked.insert(path))
+            .filter_map(|path| match entries.get(path)?.as_ref()? {
+                File { mode: FileMode::Gitlink, .. } | File { content: Stored::Bytes(_), .. } => None,
+                File { content: Stored::Blob(oid), .. } => Some((path.to_owned(), oid.clone())),
+            })
+            .collect();
+        let ahead = Ahead::start(contents, wanted);
+        Ok(Self { base: base.clone(), reader, ahead, entries, kinds: HashMap::new(), present })
     }
 
     /// The file at a path.
@@ -88,13 +106,10 @@ impl Files {
         };
         let bytes = Arc::new(match file.mode {
             FileMode::Gitlink => format!("Subproject commit {oid}\n").into_bytes(),
-            FileMode::Regular | FileMode::Executable | FileMode::Symlink => {
-                self.reader.write(format!("{oid}\n").as_bytes())?;
-                self.reader
-                    .object(true)?
-                    .ok_or_else(|| StatesError::damaged(format!("blob {oid} of '{path}' is missing")))?
-                    .bytes
-            }
+            FileMode::Regular | FileMode::Executable | FileMode::Symlink => self
+                .ahead
+                .take(path)?
+                .ok_or_else(|| StatesError::damaged(format!("blob {oid} of '{path}' is missing")))?,
         });
         file.content = Stored::Bytes(Arc::clone(&bytes));
         Ok(Some(bytes))
@@ -153,10 +168,18 @@ impl Files {
         Ok(kind)
     }
 
-    /// The tree of a commit.
-    pub(super) fn tree_of(&mut self, commit: &Oid) -> Result<Option<Oid>, StatesError> {
-        self.reader.write(format!("{commit}^{{tree}}\n").as_bytes())?;
-        Ok(self.reader.object(true)?.map(|tree| tree.oid))
+    /// The trees of commits, in their order.
+    pub(super) fn trees_of(&mut self, commits: &[&Oid]) -> Result<Vec<Option<Oid>>, StatesError> {
+        let mut trees = Vec::with_capacity(commits.len());
+        // Few enough that the questions fit into a pipe, whether or not git reads them before it answers.
+        for some in commits.chunks(500) {
+            let asked: String = some.iter().map(|commit| format!("{commit}^{{tree}}\n")).collect();
+            self.reader.write(asked.as_bytes())?;
+            for _ in some {
+                trees.push(self.reader.object(true)?.map(|tree| tree.oid));
+            }
+        }
+        Ok(trees)
     }
 
     /// Puts a file (`None`: removes it).

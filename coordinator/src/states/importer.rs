@@ -105,10 +105,10 @@ impl Importer {
             commits.push((PatchIndex(mark.parse().map_err(|_| bad())?), Oid::parse(oid).map_err(|_| bad())?));
         }
         commits.sort();
+        let trees = files.trees_of(&commits.iter().map(|(_, commit)| commit).collect::<Vec<_>>())?;
         let mut states = Vec::with_capacity(commits.len());
-        for (state, commit) in commits {
-            let tree = files.tree_of(&commit)?.ok_or_else(bad)?;
-            states.push((state, commit, tree));
+        for ((state, commit), tree) in commits.into_iter().zip(trees) {
+            states.push((state, commit, tree.ok_or_else(bad)?));
         }
         Ok(states)
     }

@@ -2,7 +2,7 @@
 //!
 //! The states of a series are written as commits into a private object store that borrows (`alternates`) from the user's
 //! repository; nothing of the user's (refs, index, work tree, object store) is touched. Patches are applied in memory; git
-//! reads the base's blobs and writes the new ones: three processes in all, whatever the length of the series.
+//! reads the base's blobs and writes the new ones: a handful of processes in all, whatever the length of the series.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use bombproof_core::series::{Content, FileChange, FileDiff, Patch, Relation, Ser
 use bombproof_core::tree::FileMode;
 use thiserror::Error;
 
+mod ahead;
 mod base;
 mod files;
 mod git;
@@ -244,8 +245,8 @@ impl Repository {
     pub fn states(&self, series: &Series, base: &str, objects: &Path) -> Result<States, StatesError> {
         let (commit, tree) = base::resolve(&self.git, base)?;
         let git = self.borrow(objects)?;
-        let mut files = Files::open(&git, &tree, &series.patches)?;
         let mut importer = Importer::start(&git, objects)?;
+        let mut files = Files::open(&git, &tree, &series.patches)?;
         let mut states = vec![base_state(commit.clone(), tree)];
         let mut parent = PatchIndex::BASE;
         let mut waiting: Vec<PatchIndex> = Vec::new();
