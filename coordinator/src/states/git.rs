@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use bombproof_core::id::Oid;
+use nix::fcntl::{FcntlArg, fcntl};
 
 use super::StatesError;
 
 /// Largest object that is read into memory, in bytes.
 const MAX_OBJECT_BYTES: u64 = 512 << 20;
+/// How much waits between git and us.
+const PIPE_BYTES: i32 = 1 << 20;
 
 /// A git folder to run git in.
 #[derive(Clone, Debug)]
@@ -75,6 +78,9 @@ impl Git {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(StatesError::Git { what, detail: "its pipes are not there".to_owned() });
         };
+        // Fewer changes between the two processes. A pipe that cannot grow is only slower.
+        let _ = fcntl(&input, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+        let _ = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
         Ok(Talk { what, child, input: Some(input), output: BufReader::with_capacity(1 << 16, output) })
     }
 }
