@@ -184,6 +184,9 @@ pub struct StateResult {
     pub not_effective: BTreeMap<String, (String, String)>,
     /// What it cost to find out.
     pub cost: Cost,
+    /// The link did not run: nothing that it depends on changed since the state where it did.
+    #[serde(default)]
+    pub link_unchanged: bool,
 }
 
 /// One compile of a state.
@@ -251,6 +254,7 @@ impl StateResult {
             config: BTreeMap::new(),
             not_effective: BTreeMap::new(),
             cost: Cost::default(),
+            link_unchanged: false,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::atomic::{self, FileError};
 /// Changed whenever the meaning of a stored result changes: older results are then not found.
 ///
 /// A version of bombproof that meets results of another version ignores them and builds again.
-pub const RULES_VERSION: u32 = 1;
+pub const RULES_VERSION: u32 = 2;
 
 /// At most this much inflated text is read for one result: 1 GiB. A larger one is not ours.
 const MAX_RESULT_BYTES: u64 = 1 << 30;
@@ -163,6 +163,7 @@ pub(crate) mod laws {
             config: BTreeMap::from([("SMP".to_owned(), "y".to_owned())]),
             not_effective: BTreeMap::new(),
             cost: Cost { compiles: 3, ..Cost::default() },
+            link_unchanged: true,
         }
     }
 

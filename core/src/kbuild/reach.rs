@@ -17,8 +17,23 @@ pub enum Reach {
 
 /// Folders whose files are read by scripts and generators, or become part of images by other ways than a plain link.
 const SPECIAL: &[&str] = &[
-    "boot", "certs", "compressed", "kexec", "libstub", "nvhe", "pi", "purgatory", "realmode", "scripts", "syscalls", "tools",
-    "uapi", "usr", "vdso", "vdso32", "vdso64",
+    "boot",
+    "certs",
+    "compressed",
+    "kexec",
+    "libstub",
+    "nvhe",
+    "pi",
+    "purgatory",
+    "realmode",
+    "scripts",
+    "syscalls",
+    "tools",
+    "uapi",
+    "usr",
+    "vdso",
+    "vdso32",
+    "vdso64",
 ];
 
 /// What a change of this file may mean, by its path alone.
@@ -66,7 +81,9 @@ pub fn refused_by(config: &Config) -> Option<&'static str> {
 
 /// Whether arguments of make ask for more than compiles: checkers, documentation checks.
 pub fn plain_arguments(arguments: &[String]) -> bool {
-    !arguments.iter().any(|word| word.starts_with("C=") || word.starts_with("KBUILD_EXTRA") || word.starts_with("CHECK"))
+    !arguments
+        .iter()
+        .any(|word| word.starts_with("C=") || word.starts_with("KBUILD_EXTRA") || word.starts_with("CHECK"))
 }
 
 #[cfg(test)]

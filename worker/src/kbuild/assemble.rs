@@ -39,6 +39,8 @@ pub(super) struct Step<'a> {
     pub(super) roots: &'a Roots,
     /// Where make ran.
     pub(super) cwd: &'a str,
+    /// Only compiles were run: make said nothing about the rest, which is as it was.
+    pub(super) direct: bool,
 }
 
 impl Table {
@@ -68,6 +70,27 @@ impl Table {
             .filter(|(_, known)| known.inputs.iter().any(|input| hit.contains(input)))
             .map(|(output, known)| (output.as_str(), known.unit.source.as_str(), known.generated))
             .collect()
+    }
+
+    /// Whether this is the output of a unit.
+    pub(super) fn has(&self, output: &str) -> bool {
+        self.units.contains_key(output)
+    }
+
+    /// The outputs of the units that read one of these files of the source tree.
+    pub(super) fn readers_of(&self, paths: &BTreeSet<&str>) -> Vec<String> {
+        let hit: BTreeSet<u32> = self
+            .paths
+            .iter()
+            .zip(0..)
+            .filter(|(path, _)| paths.contains(path.as_str()))
+            .map(|(_, number)| number)
+            .collect();
+        if hit.is_empty() {
+            return Vec::new();
+        }
+        let reads = |known: &Known| known.inputs.iter().any(|input| hit.contains(input));
+        self.units.iter().filter(|(_, known)| reads(known)).map(|(output, _)| output.clone()).collect()
     }
 
     /// Takes in what a step recorded, and forgets what is no longer there.
@@ -166,7 +189,7 @@ impl Table {
             (Scope::Modpost, ran(&["MODPOST"])),
             (Scope::Link, links || ran(&["LD", "AR"])),
             (Scope::Dtb, ran(&["DTC"])),
-            (Scope::Make, true),
+            (Scope::Make, !step.direct),
         ] {
             let found = by_scope.remove(&scope).unwrap_or_default();
             let state = self.scopes.entry(scope).or_insert(ScopeState { known: false, diagnostics: Vec::new() });
@@ -205,6 +228,7 @@ impl Table {
         result.inputs = used.iter().filter_map(|number| self.paths.get(*number as usize).cloned()).collect();
         result.scopes.clone_from(&self.scopes);
         result.outcome = outcome;
+        result.link_unchanged = step.direct;
         for record in step.records {
             if let Invocation::Compile { .. } | Invocation::Check { .. } = invocation::read(&record.argv) {
                 result.cost.compiles += 1;

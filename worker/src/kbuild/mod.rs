@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use bombproof_core::id::Oid;
+use bombproof_core::kbuild::reach;
 use bombproof_core::kbuild::record::Record;
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::{Failure, Outcome, Stage, StateResult, Trouble};
@@ -25,10 +26,11 @@ use tokio::sync::watch;
 use crate::sandbox::helper::OWN_PROGRAM;
 use crate::sandbox::{self, Bind, End, Level, Limits, Spec};
 use crate::toolchain::{SYSTEM_PATH, shim_names};
-use crate::tree::{MoveError, SourceTree};
+use crate::tree::{MoveError, Moved, SourceTree};
 use crate::{Attempt, Worker, full_disk, shim};
 
 mod assemble;
+mod direct;
 
 use assemble::{Step, Table};
 
@@ -44,6 +46,9 @@ struct Memory {
     /// Of the state `built`.
     config: Config,
     not_effective: std::collections::BTreeMap<String, (String, String)>,
+    /// Known after a make that went through, as long as nothing fails.
+    #[serde(default)]
+    structure: Option<direct::Structure>,
 }
 
 /// The folders of a lane, on this machine and as a build sees them.
@@ -107,7 +112,8 @@ pub(crate) async fn build(
         let changes = match built.filter(|_| !moved.fresh) {
             Some(built) => match source.changes(Some(&built), &to) {
                 Ok(changes) => {
-                    Some((come_and_gone(source.as_ref(), &built, &changes).map_err(MoveError::from)?, changes))
+                    let names = come_and_gone(source.as_ref(), &built, &changes).map_err(MoveError::from)?;
+                    Some(Difference { names, changes, moved })
                 }
                 Err(_) => None,
             },
@@ -146,7 +152,7 @@ pub(crate) async fn build(
     let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
     let mut steps = 0;
     let paths: Option<Vec<&str>> =
-        changes.as_ref().map(|(_, changes)| changes.iter().map(|change| change.path.as_str()).collect());
+        changes.as_ref().map(|differs| differs.changes.iter().map(|change| change.path.as_str()).collect());
     // A step that was cut off may have derived the configuration of another state.
     let derive = unclean || paths.as_ref().is_none_or(|paths| paths.iter().any(|path| config::may_affect(path)));
     let first = memory.built.is_none();
@@ -164,19 +170,34 @@ pub(crate) async fn build(
             }
         }
     }
-    if let Some((names, _)) = &changes {
-        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-        drop_shadowed(&memory.table, &names, &folders.host("src"), &folders.host("out"))
-            .map_err(disk("build folder"))?;
-    }
     let begin = runner.log_text()?.len();
-    let end = runner.make("out", &kbuild.goals, &["-k"]).await?;
-    steps += 1;
+    let planned = match &changes {
+        Some(differs) if !derive && !attempt.clean => plan_direct(&memory, kbuild, differs),
+        Some(_) | None => Err("the configuration or the folder is new".to_owned()),
+    };
+    let direct = match planned {
+        Ok(units) => runner.direct(&units).await?,
+        Err(why) => {
+            runner.say(&format!("make runs: {why}"))?;
+            false
+        }
+    };
+    let end = if direct {
+        0
+    } else {
+        if let Some(differs) = &changes {
+            let names: BTreeSet<&str> = differs.names.iter().map(String::as_str).collect();
+            drop_shadowed(&memory.table, &names, &folders.host("src"), &folders.host("out"))
+                .map_err(disk("build folder"))?;
+        }
+        steps += 1;
+        runner.make("out", &kbuild.goals, &["-k"]).await?
+    };
     let text = runner.log_text()?;
     let log = text.get(begin..).unwrap_or_default();
     let records = read_journal(&journal)?;
     let cwd = folders.guest("out");
-    let step = Step { records: &records, log, exit: end, roots: &roots, cwd: &cwd };
+    let step = Step { records: &records, log, exit: end, roots: &roots, cwd: &cwd, direct };
     let (source, output) = (folders.host("src"), folders.host("out"));
     memory.table.update(&step, |path, generated| {
         if path.starts_with('/') {
@@ -195,6 +216,12 @@ pub(crate) async fn build(
         // The marker stays: what this step left is not to be trusted.
         return Err(trouble);
     }
+    if !direct {
+        memory.structure = match result.outcome {
+            Outcome::Built => direct::Structure::read(&output, &cwd, &roots, &memory.table, &memory.config).ok(),
+            Outcome::Failed(_) | Outcome::Skipped | Outcome::Trouble(_) => None,
+        };
+    }
     result.config.clone_from(&memory.config);
     result.not_effective.clone_from(&memory.not_effective);
     result.cost.kbuild_steps = steps;
@@ -204,6 +231,34 @@ pub(crate) async fn build(
     atomic::write(&memory_file, &text).map_err(|error| Trouble::Disk { detail: error.to_string() })?;
     std::fs::remove_file(&marker).map_err(disk("the marker of the step"))?;
     Ok(result)
+}
+
+/// How a state differs from the one that was built last.
+struct Difference {
+    /// Names of included files that came or went.
+    names: Vec<String>,
+    changes: Vec<Change>,
+    /// What was written to get here.
+    moved: Moved,
+}
+
+/// The units that are all that has to be made for a difference, or why make has to run.
+fn plan_direct(memory: &Memory, kbuild: &Kbuild, differs: &Difference) -> Result<Vec<String>, String> {
+    let structure = memory.structure.as_ref().ok_or("the state before does not build")?;
+    if let Some(option) = reach::refused_by(&memory.config) {
+        return Err(format!("with CONFIG_{option} a compile is not all"));
+    }
+    if !reach::plain_arguments(&kbuild.make_args) {
+        return Err("the arguments of make ask for more than compiles".to_owned());
+    }
+    // What was written is the difference itself only if the tree was at the state that was built last.
+    let written: Vec<&String> = differs.moved.paths.iter().collect();
+    let changed: Vec<&String> = differs.changes.iter().map(|change| &change.path).collect();
+    if !differs.names.is_empty() || written != changed {
+        return Err("headers come or go, or the tree was at another state".to_owned());
+    }
+    let come_or_gone = differs.moved.added_or_removed.iter().map(String::as_str).collect();
+    structure.plan(&differs.changes, &come_or_gone, &memory.table)
 }
 
 fn millis(start: Instant) -> u64 {
@@ -366,6 +421,40 @@ impl Runner<'_> {
         Ok(None)
     }
 
+    /// Adds a line of our own to the log.
+    fn say(&self, line: &str) -> Result<(), Trouble> {
+        use std::io::Write;
+        let log = File::options().create(true).append(true).open(&self.attempt.log);
+        log.and_then(|mut log| writeln!(log, "bombproof: {line}")).map_err(disk("the log"))
+    }
+
+    /// Makes these units and nothing else. Gives whether that was all there is to do: everything compiled, and the link
+    /// would see no difference.
+    async fn direct(&self, units: &[String]) -> Result<bool, Trouble> {
+        if units.is_empty() {
+            self.say("no unit reads what changed")?;
+            return Ok(true);
+        }
+        let out = self.folders.host("out");
+        let Some(text) = direct::makefile(&out, units) else {
+            self.say("make runs: kbuild kept no command for a unit")?;
+            return Ok(false);
+        };
+        std::fs::write(self.folders.host("log").join("units.mk"), text).map_err(disk("the makefile of the units"))?;
+        let before = direct::interfaces(&out, units);
+        let file = format!("{}/units.mk", self.folders.guest("log"));
+        let argv = ["make", "--no-print-directory", "-f", &file, "bombproof-units"].map(str::to_owned).to_vec();
+        let end = self.run("out", argv).await?;
+        let after = direct::interfaces(&out, units);
+        let unlike = units.iter().zip(before.iter().zip(&after)).find(|(_, (one, two))| one.is_none() || one != two);
+        match unlike {
+            _ if end != 0 => self.say("make runs: a compile failed")?,
+            Some((unit, _)) => self.say(&format!("make runs: the link sees another '{unit}'"))?,
+            None => self.say("the link sees no difference")?,
+        }
+        Ok(end == 0 && unlike.is_none())
+    }
+
     /// Runs make with `O=folder`; gives its exit code.
     async fn make(&self, folder: &str, goals: &[String], options: &[&str]) -> Result<i32, Trouble> {
         let mut argv =
@@ -374,6 +463,11 @@ impl Runner<'_> {
         argv.extend(make_variables(self.kbuild));
         argv.push(format!("O={}", self.folders.guest(folder)));
         argv.extend(goals.iter().cloned());
+        self.run(folder, argv).await
+    }
+
+    /// Runs a command in a folder of the lane, with the compilers behind their shims; gives its exit code.
+    async fn run(&self, folder: &str, argv: Vec<String>) -> Result<i32, Trouble> {
         let path = format!("{}:{SYSTEM_PATH}", self.folders.guest("bin"));
         let mut env = build_environment();
         env.extend([
