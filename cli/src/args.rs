@@ -114,6 +114,12 @@ pub(crate) struct CheckArgs {
     /// Which patches are judged
     #[arg(long, value_enum, default_value_t = ModeArg::Every)]
     pub(crate) mode: ModeArg,
+    /// Build this share of the states again by plain make, and compare: 5% or all
+    #[arg(long, value_name = "N%|all", value_parser = percent, conflicts_with = "exec")]
+    pub(crate) audit: Option<u8>,
+    /// Audit each state from scratch instead of on top of the one before
+    #[arg(long, requires = "audit")]
+    pub(crate) audit_clean: bool,
     /// Run this command in every state's tree instead of make; exit code 125 means "cannot be tested"
     #[arg(long, value_name = "CMD", conflicts_with_all = ["arch", "target", "llvm"])]
     pub(crate) exec: Option<String>,
@@ -173,4 +179,13 @@ pub(crate) struct OneArgs {
     /// The run; by default the newest
     #[arg(long, value_name = "RUN")]
     pub(crate) run: Option<String>,
+}
+
+/// `5%`, `5` or `all`.
+fn percent(text: &str) -> Result<u8, String> {
+    if text == "all" {
+        return Ok(100);
+    }
+    let number = text.trim_end_matches('%').parse().ok().filter(|number| (1..=100).contains(number));
+    number.ok_or_else(|| format!("'{text}' is not a share: give 1% to 100%, or all"))
 }

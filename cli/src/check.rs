@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bombproof_coordinator::dispatcher::{self, Event, Executor, Gathered, Job, Mode, Work};
+use bombproof_coordinator::dispatcher::{self, Audit, Event, Executor, Gathered, Job, Mode, Work};
 use bombproof_coordinator::ingest;
 use bombproof_coordinator::states::{GitTrees, Repository, States, StatesError};
 use bombproof_core::digest::DigestBuilder;
 use bombproof_core::id::{PatchIndex, RunId, TargetName};
-use bombproof_core::outcome::{Outcome, StateResult, Trouble};
+use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
 use bombproof_core::report::build::{Decision, FailOn, Frame, build, decide};
 use bombproof_core::report::model::{BaseInfo, PatchInfo, Report, Run, SeriesInfo, TargetInfo};
 use bombproof_core::report::{markdown, text};
 use bombproof_core::series::Series;
 use bombproof_core::target::{Build, TargetSpec};
 use bombproof_core::verdict::{Facts, StateFacts, TargetFacts};
+use bombproof_store::atomic::FileError;
 use bombproof_store::home::Home;
 use bombproof_store::results::FileResults;
 use bombproof_store::runs::{Phase, RunRecord, Runs, TargetProgress};
@@ -61,6 +62,17 @@ impl Executor for Local {
         }
         .boxed()
     }
+
+    fn audit(
+        &self,
+        job: Job,
+        expected: Arc<StateResult>,
+        cancel: watch::Receiver<bool>,
+    ) -> BoxFuture<'static, Audited> {
+        let worker = Arc::clone(&self.0);
+        async move { worker.audit((job.target, job.lane), (job.state, job.tree), job.clean, &expected, cancel).await }
+            .boxed()
+    }
 }
 
 /// Everything that is known before the first build.
@@ -73,6 +85,7 @@ struct Plan {
     mode: Mode,
     slots: usize,
     level: Level,
+    audit: Option<Audit>,
 }
 
 pub(crate) fn run(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
@@ -217,6 +230,7 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
         },
         slots: args.jobs.map_or(own, usize::from),
         level,
+        audit: args.audit.map(|percent| Audit { percent, clean: args.audit_clean }),
     })
 }
 
@@ -325,7 +339,13 @@ async fn work(
         .collect();
     let names = plan.targets.iter().map(|(spec, _)| spec.name.to_string()).collect();
     let mut progress = Progress::new(subjects, names);
-    let running = dispatcher::run(&todo, &results, &executor, &events, cancel);
+    let running = async {
+        let mut gathered = dispatcher::run(&todo, &results, &executor, &events, cancel.clone()).await?;
+        if let Some(asked) = plan.audit.filter(|_| !gathered.interrupted) {
+            dispatcher::audit(&todo, asked, &mut gathered, &results, &executor, &events, cancel).await?;
+        }
+        Ok::<_, FileError>(gathered)
+    };
     tokio::pin!(running);
     let mut saved = Instant::now();
     let mut terminated =

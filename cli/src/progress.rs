@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bombproof_coordinator::dispatcher::Event;
 use bombproof_core::id::PatchIndex;
-use bombproof_core::outcome::{Outcome, StateResult};
+use bombproof_core::outcome::{Audited, Outcome, StateResult};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Plain lines come at most this often.
@@ -79,6 +79,21 @@ impl Progress {
                 }
             }
             Event::Settled { target, state, result, cached } => self.settled(*target, *state, result, *cached),
+            Event::Audited { target, state, audited } => {
+                let name = self.lines.get(*target).map(|line| line.name.clone()).unwrap_or_default();
+                match audited {
+                    Audited::Equal => self.say(&format!("  {name}: state {state} audited, plain make agrees"), false),
+                    Audited::Different(what) => {
+                        self.say(
+                            &format!("! {name}: state {state}: plain make does NOT agree: {}", what.join("; ")),
+                            true,
+                        );
+                    }
+                    Audited::NotDone(why) => {
+                        self.say(&format!("! {name}: state {state} not audited: {}", why.describe()), true);
+                    }
+                }
+            }
         }
     }
 

@@ -201,6 +201,20 @@ pub struct Unit {
     /// What the compiler and its follow-up tools (objtool, sparse) said of it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub diagnostics: Vec<Diagnostic>,
+    /// The digest of its object at the end of the step that made it; `None` where it failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub object: Option<Digest>,
+}
+
+/// What building a state again by plain make showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audited {
+    /// Verdict, diagnostics and objects are the same.
+    Equal,
+    /// They are not: our bug. Each difference in words.
+    Different(Vec<String>),
+    /// It could not be done.
+    NotDone(Trouble),
 }
 
 /// A part of a build, other than a compile, whose diagnostics are known or not known as a whole.

@@ -41,7 +41,7 @@ impl ResultKey {
 ///
 /// Laws, written once in `laws` and applied to every implementation: what was put is got, equal in every field; a
 /// key that was never put gives `None`; a result whose outcome is trouble is never kept, because it says nothing of the
-/// source; a damaged entry is `None`, never an error and never another result.
+/// source; a damaged entry is `None`, never an error and never another result; what was forgotten is not there.
 pub trait ResultStore: Send + Sync {
     /// The result, if it is known and undamaged.
     ///
@@ -54,6 +54,12 @@ pub trait ResultStore: Send + Sync {
     /// # Errors
     /// When it cannot be written; nothing is half-written then.
     fn put(&self, key: &ResultKey, result: &StateResult) -> Result<(), FileError>;
+
+    /// Drops a result that turned out to be wrong.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    fn forget(&self, key: &ResultKey) -> Result<(), FileError>;
 }
 
 /// Whether a result may be kept: only answers about the source are.
@@ -95,6 +101,14 @@ impl ResultStore for FileResults {
         let path = self.path(key);
         let bytes = encode(key, result).map_err(|error| FileError::new("encode", &path, error))?;
         atomic::write(&path, &bytes)
+    }
+
+    fn forget(&self, key: &ResultKey) -> Result<(), FileError> {
+        let path = self.path(key);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(FileError::new("remove", &path, error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 }
 
@@ -143,6 +157,11 @@ impl ResultStore for MemoryResults {
         }
         Ok(())
     }
+
+    fn forget(&self, key: &ResultKey) -> Result<(), FileError> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(key);
+        Ok(())
+    }
 }
 
 /// The laws of every result store.
@@ -182,6 +201,10 @@ pub(crate) mod laws {
             store.put(&key(tree), &kept).unwrap();
             assert_eq!(store.get(&key(tree)).unwrap(), Some(kept), "putting again changes nothing");
         }
+        store.forget(&key('a')).unwrap();
+        store.forget(&key('a')).unwrap();
+        assert_eq!(store.get(&key('a')).unwrap(), None, "it was forgotten");
+        assert!(store.get(&key('b')).unwrap().is_some(), "and nothing else");
         for trouble in [Trouble::Interrupted, Trouble::Timeout { limit_s: 1 }] {
             store.put(&key('d'), &result(Outcome::Trouble(trouble))).unwrap();
             assert_eq!(store.get(&key('d')).unwrap(), None, "trouble is never a result");

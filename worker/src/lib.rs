@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bombproof_core::digest::Digest;
+use bombproof_core::digest::{Digest, DigestBuilder};
 use bombproof_core::id::{Oid, PatchIndex};
-use bombproof_core::outcome::{StateResult, Trouble};
+use bombproof_core::outcome::{Audited, StateResult, Trouble};
 use bombproof_core::target::{Build, TargetSpec};
 use bombproof_store::home::{Home, TreeLease};
 use bombproof_store::trees::TreeSource;
@@ -49,6 +49,9 @@ pub struct Target {
 
 /// A build folder for each target and lane.
 pub type Lanes = HashMap<(usize, usize), Arc<Mutex<TreeLease>>>;
+
+/// The lane of audits: no state is judged there.
+const AUDIT_LANE: usize = usize::MAX;
 
 /// Builds states on this machine.
 pub struct Worker {
@@ -91,6 +94,69 @@ impl Worker {
         self.attempt((target, lane), (state, tree), clean, cancel).await.unwrap_or_else(StateResult::trouble)
     }
 
+    /// Builds a state again by plain make, in a folder of its own, and compares it with what was said of it. Where there
+    /// is a difference, the folder of the target is built by make alone from now on.
+    pub async fn audit(
+        &self,
+        (target, lane): (usize, usize),
+        (state, tree): (PatchIndex, Oid),
+        clean: bool,
+        expected: &StateResult,
+        cancel: watch::Receiver<bool>,
+    ) -> Audited {
+        match self.audit_state((target, lane), (state, tree), clean, expected, cancel).await {
+            Ok(audited) => audited,
+            Err(trouble) => Audited::NotDone(trouble),
+        }
+    }
+
+    async fn audit_state(
+        &self,
+        (target, lane): (usize, usize),
+        (state, tree): (PatchIndex, Oid),
+        clean: bool,
+        expected: &StateResult,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<Audited, Trouble> {
+        let disk = |error: &dyn std::fmt::Display| Trouble::Disk { detail: error.to_string() };
+        let what = self
+            .targets
+            .get(target)
+            .ok_or_else(|| Trouble::Internal { detail: format!("there is no target {target}") })?;
+        let Build::Kbuild(kbuild) = &what.spec.build else {
+            return Err(Trouble::Request { detail: "only kernel builds can be audited".to_owned() });
+        };
+        let log = self.logs.join(Self::log_name(&what.spec, state)).with_extension("audit.log");
+        if let Some(folder) = log.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| disk(&error))?;
+        }
+        std::fs::File::create(&log).map_err(|error| disk(&error))?;
+        let key =
+            DigestBuilder::new("bombproof/audit-folder/v1").field(what.folder_key.to_string().as_bytes()).finish();
+        let own = self.lease((target, AUDIT_LANE), &key).await?;
+        let own = own.lock().await;
+        let attempt = Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s };
+        let audited = kbuild::audit(self, kbuild, own.path(), &attempt, expected, cancel).await?;
+        if let Audited::Different(_) = audited {
+            let lane = self.lease((target, lane), &what.folder_key).await?;
+            let lane = lane.lock().await;
+            std::fs::write(lane.path().join(kbuild::NO_DIRECT), "").map_err(|error| disk(&error))?;
+        }
+        Ok(audited)
+    }
+
+    /// The folder of a target and lane; taken when it is needed first.
+    async fn lease(&self, lane: (usize, usize), key: &Digest) -> Result<Arc<Mutex<TreeLease>>, Trouble> {
+        let mut lanes = self.lanes.lock().await;
+        if let Some(lease) = lanes.get(&lane) {
+            return Ok(Arc::clone(lease));
+        }
+        let lease = self.home.take_tree(key).map_err(|error| Trouble::Disk { detail: error.to_string() })?;
+        let lease = Arc::new(Mutex::new(lease));
+        lanes.insert(lane, Arc::clone(&lease));
+        Ok(lease)
+    }
+
     async fn attempt(
         &self,
         (target, lane): (usize, usize),
@@ -108,18 +174,7 @@ impl Worker {
             std::fs::create_dir_all(folder).map_err(|error| disk(&error))?;
         }
         std::fs::File::create(&log).map_err(|error| disk(&error))?;
-        let lease = {
-            let mut lanes = self.lanes.lock().await;
-            match lanes.get(&(target, lane)) {
-                Some(lease) => Arc::clone(lease),
-                None => {
-                    let lease = self.home.take_tree(&what.folder_key).map_err(|error| disk(&error))?;
-                    let lease = Arc::new(Mutex::new(lease));
-                    lanes.insert((target, lane), Arc::clone(&lease));
-                    lease
-                }
-            }
-        };
+        let lease = self.lease((target, lane), &what.folder_key).await?;
         let lease = lease.lock().await;
         let attempt = Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s };
         match &what.spec.build {

@@ -77,6 +77,14 @@ impl SourceTree {
         }
     }
 
+    /// The tree that it is; `None`: it is none, or half-way between some.
+    pub fn position(&self) -> Option<Oid> {
+        match self.mark() {
+            Mark::At(tree) => Some(tree),
+            Mark::Nothing | Mark::Moving(_) => None,
+        }
+    }
+
     fn set_mark(&self, text: &str) -> Result<(), MoveError> {
         bombproof_store::atomic::write(&self.marker, text.as_bytes())
             .map_err(|error| MoveError::Disk { path: error.path.clone(), error: error.source })

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use bombproof_core::digest::Digest;
 use bombproof_core::id::{Oid, PatchIndex};
-use bombproof_core::outcome::{Outcome, StateResult, Trouble};
+use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
 use bombproof_store::atomic::FileError;
 use bombproof_store::results::{ResultKey, ResultStore};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
+mod audit;
 mod every;
 mod search;
 
@@ -39,7 +40,13 @@ pub struct Job {
 pub trait Executor: Send + Sync {
     /// Runs one attempt; stops at once when `cancel` turns true.
     fn execute(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, StateResult>;
+
+    /// Builds a state again by plain make and compares it with what was said of it.
+    fn audit(&self, job: Job, expected: Arc<StateResult>, cancel: watch::Receiver<bool>)
+    -> BoxFuture<'static, Audited>;
 }
+
+pub use audit::{Audit, audit};
 
 /// Which states are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +107,15 @@ pub enum Event {
         result: Arc<StateResult>,
         /// It came from an earlier run.
         cached: bool,
+    },
+    /// A state was built again by plain make.
+    Audited {
+        /// Index of the target.
+        target: usize,
+        /// The state.
+        state: PatchIndex,
+        /// What that showed.
+        audited: Audited,
     },
 }
 

@@ -29,6 +29,13 @@ impl Scripted {
 }
 
 impl Executor for Scripted {
+    /// Agrees with everything but state 2.
+    fn audit(&self, job: Job, _: Arc<StateResult>, _: watch::Receiver<bool>) -> BoxFuture<'static, Audited> {
+        let same = job.state.0 != 2;
+        let audited = if same { Audited::Equal } else { Audited::Different(vec!["an object".to_owned()]) };
+        Box::pin(async move { audited })
+    }
+
     fn execute(&self, job: Job, mut cancel: watch::Receiver<bool>) -> BoxFuture<'static, StateResult> {
         let outcome = (self.script)(&job);
         self.jobs.lock().unwrap().push(job);
@@ -165,6 +172,10 @@ async fn cancel_ends_the_run_and_keeps_what_was_settled() {
 async fn an_attempt_that_panics_is_our_fault_and_the_run_goes_on() {
     struct Panics;
     impl Executor for Panics {
+        fn audit(&self, _: Job, _: Arc<StateResult>, _: watch::Receiver<bool>) -> BoxFuture<'static, Audited> {
+            Box::pin(async { Audited::NotDone(Trouble::Interrupted) })
+        }
+
         fn execute(&self, job: Job, _: watch::Receiver<bool>) -> BoxFuture<'static, StateResult> {
             Box::pin(async move {
                 assert!(job.state.0 != 1, "on purpose");
@@ -198,4 +209,20 @@ async fn search_says_when_clean_runs_do_not_confirm() {
     let executor = Scripted::new(|job| if job.state.0 >= 2 && !job.clean { fails() } else { Outcome::Built });
     let gathered = run_with(&work(1, "abcd", Mode::Search), &MemoryResults::default(), &executor).await;
     assert!(gathered.notes.iter().any(|note| note.starts_with("NOT confirmed")), "{:?}", gathered.notes);
+}
+
+#[tokio::test]
+async fn what_an_audit_contradicts_is_no_verdict_and_is_forgotten() {
+    let store = MemoryResults::default();
+    let executor = Scripted::new(|_| Outcome::Built);
+    let work = work(1, "abcd", Mode::Every);
+    let mut gathered = run_with(&work, &store, &executor).await;
+    let (events, _kept) = mpsc::unbounded_channel();
+    let (_stop, cancel) = watch::channel(false);
+    let asked = Audit { percent: 100, clean: false };
+    audit(&work, asked, &mut gathered, &store, &executor, &events, cancel).await.unwrap();
+    assert_eq!(outcomes(&gathered, 0), "bbtb");
+    assert!(gathered.notes[0].contains("4 state-target pairs") && gathered.notes[0].contains("1 DO NOT AGREE"));
+    let key = |state: usize| ResultKey::new(&work.targets[0], &work.trees[state]);
+    assert!(store.get(&key(2)).unwrap().is_none() && store.get(&key(1)).unwrap().is_some());
 }

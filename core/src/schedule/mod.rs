@@ -4,4 +4,5 @@
 //! of an opaque command. Both are pure: the caller tells what happened and does what it is told.
 
 pub mod lanes;
+pub mod sample;
 pub mod search;

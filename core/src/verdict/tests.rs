@@ -56,7 +56,7 @@ fn state(words: &str) -> Option<StateResult> {
         }
     }
     if words != "prepare" {
-        let unit = Unit { source: "a.c".into(), command: Digest::of(b"cc"), ok, diagnostics };
+        let unit = Unit { source: "a.c".into(), command: Digest::of(b"cc"), ok, diagnostics, object: None };
         result.units.insert("a.o".into(), unit);
         result.inputs.insert("a.c".into());
         result.scopes.insert(Scope::Make, ScopeState { known: true, diagnostics: Vec::new() });

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bombproof_core::diagnostic::{Diagnostic, Severity, Tool, parse};
+use bombproof_core::digest::Digest;
 use bombproof_core::kbuild::depfile;
 use bombproof_core::kbuild::invocation::{self, Invocation};
 use bombproof_core::kbuild::log::{self, MachineTrouble};
@@ -94,7 +95,15 @@ impl Table {
     }
 
     /// Takes in what a step recorded, and forgets what is no longer there.
-    pub(super) fn update(&mut self, step: &Step<'_>, exists: impl Fn(&str, bool) -> bool) {
+    ///
+    /// `exists` tells whether a file is there, of the build folder (`true`) or the source tree; `object` is the digest of
+    /// a file of the build folder.
+    pub(super) fn update(
+        &mut self,
+        step: &Step<'_>,
+        exists: impl Fn(&str, bool) -> bool,
+        object: impl Fn(&str) -> Option<Digest>,
+    ) {
         let mut retried = BTreeSet::new();
         let mut checks: Vec<(String, Vec<Diagnostic>)> = Vec::new();
         for record in step.records {
@@ -126,6 +135,7 @@ impl Table {
                         command: invocation::digest(&record.cwd, &record.argv),
                         ok: record.exit == Some(0),
                         diagnostics: parse::compiler(&record.stderr, &record.cwd, step.roots, Tool::Compiler),
+                        object: None,
                     };
                     retried.insert(output.clone());
                     self.units.insert(output, Known { unit, generated, inputs: inputs.into_iter().collect() });
@@ -135,6 +145,11 @@ impl Table {
                     checks.push((step.roots.place(&record.cwd, &source).into_path(), found));
                 }
                 Invocation::Other => {}
+            }
+        }
+        for output in &retried {
+            if let Some(known) = self.units.get_mut(output).filter(|known| known.unit.ok) {
+                known.unit.object = object(output);
             }
         }
         for (source, found) in checks {

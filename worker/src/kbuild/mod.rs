@@ -10,6 +10,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use bombproof_core::digest::Digest;
 use bombproof_core::id::Oid;
 use bombproof_core::kbuild::reach;
 use bombproof_core::kbuild::record::Record;
@@ -30,12 +31,17 @@ use crate::tree::{MoveError, Moved, SourceTree};
 use crate::{Attempt, Worker, full_disk, shim};
 
 mod assemble;
+mod audit;
 mod direct;
 
 use assemble::{Step, Table};
+pub(crate) use audit::audit;
 
 /// Files written within this time of one another may carry the same time stamp.
 const CLOCK_GRAIN: Duration = Duration::from_millis(20);
+
+/// Stands in a lane where an audit found a difference: only make is trusted there.
+pub(crate) const NO_DIRECT: &str = "no-direct";
 
 /// What is known of a lane's build folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -148,7 +154,7 @@ pub(crate) async fn build(
     let journal = folders.host("log").join("journal");
     File::create(&journal).map_err(disk("the journal"))?;
 
-    let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel };
+    let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel, shims: true };
     let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
     let mut steps = 0;
     let paths: Option<Vec<&str>> =
@@ -172,6 +178,7 @@ pub(crate) async fn build(
     }
     let begin = runner.log_text()?.len();
     let planned = match &changes {
+        Some(_) if lease.join(NO_DIRECT).exists() => Err("an audit of this folder found a difference".to_owned()),
         Some(differs) if !derive && !attempt.clean => plan_direct(&memory, kbuild, differs),
         Some(_) | None => Err("the configuration or the folder is new".to_owned()),
     };
@@ -199,7 +206,7 @@ pub(crate) async fn build(
     let cwd = folders.guest("out");
     let step = Step { records: &records, log, exit: end, roots: &roots, cwd: &cwd, direct };
     let (source, output) = (folders.host("src"), folders.host("out"));
-    memory.table.update(&step, |path, generated| {
+    let exists = |path: &str, generated: bool| {
         if path.starts_with('/') {
             Path::new(path).exists()
         } else if generated {
@@ -207,7 +214,8 @@ pub(crate) async fn build(
         } else {
             source.join(path).exists()
         }
-    });
+    };
+    memory.table.update(&step, exists, |unit| Some(Digest::of(&std::fs::read(output.join(unit)).ok()?)));
     let mut result = memory.table.result(&step);
     if let (Outcome::Failed(_), Some(full)) = (&result.outcome, full_disk(lease)) {
         return Err(full);
@@ -307,7 +315,21 @@ fn drop_shadowed(table: &Table, names: &BTreeSet<&str>, source: &Path, out: &Pat
     if names.is_empty() {
         return Ok(());
     }
-    for (output, of, generated) in table.readers_of_names(names) {
+    let readers = table.readers_of_names(names);
+    drop_objects(
+        readers.into_iter().map(|(output, of, generated)| (output.to_owned(), of.to_owned(), generated)),
+        source,
+        out,
+    )
+}
+
+/// Has these objects made anew: output, source, whether the source is a file of the build folder.
+fn drop_objects(
+    objects: impl IntoIterator<Item = (String, String, bool)>,
+    source: &Path,
+    out: &Path,
+) -> std::io::Result<()> {
+    for (output, of, generated) in objects {
         let file = source.join(of);
         if !generated && file.is_file() {
             File::options().append(true).open(&file)?.set_modified(SystemTime::now())?;
@@ -347,6 +369,8 @@ struct Runner<'a> {
     folders: &'a Folders,
     attempt: &'a Attempt,
     cancel: watch::Receiver<bool>,
+    /// The compilers stand behind their shims.
+    shims: bool,
 }
 
 impl Runner<'_> {
@@ -468,13 +492,16 @@ impl Runner<'_> {
 
     /// Runs a command in a folder of the lane, with the compilers behind their shims; gives its exit code.
     async fn run(&self, folder: &str, argv: Vec<String>) -> Result<i32, Trouble> {
-        let path = format!("{}:{SYSTEM_PATH}", self.folders.guest("bin"));
         let mut env = build_environment();
-        env.extend([
-            ("PATH".to_owned(), path),
-            (shim::REAL_PATH.to_owned(), SYSTEM_PATH.to_owned()),
-            (shim::JOURNAL.to_owned(), format!("{}/journal", self.folders.guest("log"))),
-        ]);
+        if self.shims {
+            env.extend([
+                ("PATH".to_owned(), format!("{}:{SYSTEM_PATH}", self.folders.guest("bin"))),
+                (shim::REAL_PATH.to_owned(), SYSTEM_PATH.to_owned()),
+                (shim::JOURNAL.to_owned(), format!("{}/journal", self.folders.guest("log"))),
+            ]);
+        } else {
+            env.push(("PATH".to_owned(), SYSTEM_PATH.to_owned()));
+        }
         let spec = Spec {
             argv,
             cwd: self.folders.guest(folder),
