@@ -1,7 +1,7 @@
 //! Puts a report together.
 
 use super::model::{
-    ActionCounts, BrokenRange, CostTotals, FirstFailing, NewWarnings, Report, Run, SCHEMA, SeriesInfo, Summary,
+    ActionCounts, BrokenRange, CostTotals, FirstFailing, NewWarnings, Report, Run, SCHEMA, SeriesInfo, StateCost, Summary,
     TargetInfo, Verdict, VerdictEntry,
 };
 use crate::diagnostic::Severity;
@@ -29,7 +29,7 @@ pub fn build(frame: Frame, facts: &Facts<'_>) -> Report {
     for target in facts.targets {
         // Equal trees share a result: it was paid once.
         let mut paid = Vec::new();
-        for (result, cached) in target.results.iter().zip(&target.cached) {
+        for (patch, (result, cached)) in target.results.iter().zip(&target.cached).enumerate() {
             let Some(result) = result else { continue };
             if paid.iter().any(|known| std::ptr::eq(*known, *result)) {
                 continue;
@@ -44,6 +44,14 @@ pub fn build(frame: Frame, facts: &Facts<'_>) -> Report {
                 cost.kbuild_steps += result.cost.kbuild_steps;
                 cost.compile_cpu_ms += result.cost.compile_cpu_ms;
                 cost.states_built += 1;
+                cost.states.push(StateCost {
+                    target: target.name.clone(),
+                    patch: PatchIndex::from_usize(patch),
+                    wall_ms: result.cost.wall_ms,
+                    compile_cpu_ms: result.cost.compile_cpu_ms,
+                    compiles: result.cost.compiles,
+                    kbuild_steps: result.cost.kbuild_steps,
+                });
             }
         }
     }

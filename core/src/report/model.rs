@@ -336,6 +336,26 @@ pub struct CostTotals {
     /// States that were built.
     #[serde(default)]
     pub states_built: u32,
+    /// What each state that was built cost, by target then patch.
+    #[serde(default)]
+    pub states: Vec<StateCost>,
+}
+
+/// What building one state cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateCost {
+    /// The target.
+    pub target: TargetName,
+    /// The patch; 0 is the base.
+    pub patch: PatchIndex,
+    /// Wall time in milliseconds.
+    pub wall_ms: u64,
+    /// CPU time of its compiles in milliseconds.
+    pub compile_cpu_ms: u64,
+    /// Compiles that ran.
+    pub compiles: u32,
+    /// Runs of make.
+    pub kbuild_steps: u32,
 }
 
 /// Counts of compiles.
