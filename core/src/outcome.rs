@@ -184,9 +184,22 @@ pub struct StateResult {
     pub not_effective: BTreeMap<String, (String, String)>,
     /// What it cost to find out.
     pub cost: Cost,
-    /// The link did not run: nothing that it depends on changed since the state where it did.
-    #[serde(default)]
-    pub link_unchanged: bool,
+    /// What is known of the link.
+    pub link: LinkCheck,
+}
+
+/// What the link verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkCheck {
+    /// The real link ran (make decided, as always, what to link again).
+    Run,
+    /// A check of symbols only: every symbol that changed is found.
+    Symbols,
+    /// Nothing that it depends on changed.
+    Unchanged,
+    /// It was not reached.
+    None,
 }
 
 /// One compile of a state.
@@ -268,7 +281,7 @@ impl StateResult {
             config: BTreeMap::new(),
             not_effective: BTreeMap::new(),
             cost: Cost::default(),
-            link_unchanged: false,
+            link: LinkCheck::None,
         }
     }
 }

@@ -169,7 +169,7 @@ impl ResultStore for MemoryResults {
 pub(crate) mod laws {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use bombproof_core::outcome::{Cost, Failure, Stage, Trouble};
+    use bombproof_core::outcome::{Cost, Failure, LinkCheck, Stage, Trouble};
 
     use super::*;
 
@@ -182,7 +182,7 @@ pub(crate) mod laws {
             config: BTreeMap::from([("SMP".to_owned(), "y".to_owned())]),
             not_effective: BTreeMap::new(),
             cost: Cost { compiles: 3, ..Cost::default() },
-            link_unchanged: true,
+            link: LinkCheck::Symbols,
         }
     }
 

@@ -1,13 +1,13 @@
 //! What a link sees of an object: its symbol interface.
 //!
 //! Two objects with one interface are the same to the linker's symbol resolution and to modpost: defined and undefined
-//! symbols with their sections, which section refers to which, references to code and data that is thrown away after boot
-//! one by one, the sections that exist, and the contents of those that modpost and objtool read at the link. What instructions a function
-//! holds is not in it, except in sections where objtool checks every call (`.noinstr.text`, `.entry.text`).
+//! symbols with their sections, references from and to code and data that is thrown away after boot one by one, the sections
+//! that exist, and the contents of those that modpost and objtool read at the link. What instructions a function holds is not in
+//! it, except in sections where objtool checks every call (`.noinstr.text`, `.entry.text`).
 //!
 //! Sources: the ELF specification, through the `object` crate; `scripts/mod/modpost.c` for what is looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use object::read::elf::ElfFile;
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionIndex, SymbolIndex};
@@ -27,24 +27,33 @@ const READ_WHOLE: &[&str] = &[
     ".note",
 ];
 
-/// The digest of an object's interface; `None`: it is no ELF object, or is not understood.
-pub fn digest(object: &[u8]) -> Option<Digest> {
-    let kind = object::FileKind::parse(object).ok()?;
-    let facts = match kind {
-        object::FileKind::Elf64 => {
-            facts(&ElfFile::<object::elf::FileHeader64<object::Endianness>>::parse(object).ok()?)?
-        }
-        object::FileKind::Elf32 => {
-            facts(&ElfFile::<object::elf::FileHeader32<object::Endianness>>::parse(object).ok()?)?
-        }
-        _ => return None,
-    };
-    let builder = DigestBuilder::new("bombproof/object-interface/v1");
-    Some(builder.list(facts.iter().map(String::as_str)).finish())
+/// The interface of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Global symbols that it defines, with kind and section.
+    pub defined: BTreeMap<String, String>,
+    /// Symbols that it needs.
+    pub undefined: BTreeSet<String>,
+    /// Everything else that counts.
+    pub rest: Digest,
+    /// It declares a licence under which all exports may be used.
+    pub gpl: bool,
 }
 
-fn facts<'data>(file: &impl Object<'data>) -> Option<BTreeSet<String>> {
+/// Reads an object; `None`: it is no ELF object, or is not understood.
+pub fn read(object: &[u8]) -> Option<Interface> {
+    use object::Endianness;
+    use object::elf::{FileHeader32, FileHeader64};
+    match object::FileKind::parse(object).ok()? {
+        object::FileKind::Elf64 => facts(&ElfFile::<FileHeader64<Endianness>>::parse(object).ok()?),
+        object::FileKind::Elf32 => facts(&ElfFile::<FileHeader32<Endianness>>::parse(object).ok()?),
+        _ => None,
+    }
+}
+
+fn facts<'data>(file: &impl Object<'data>) -> Option<Interface> {
     let mut facts = BTreeSet::new();
+    let (mut defined, mut undefined, mut gpl) = (BTreeMap::new(), BTreeSet::new(), false);
     let section_name = |index: Option<SectionIndex>| -> Option<String> {
         match index {
             None => Some(String::new()),
@@ -55,15 +64,17 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<BTreeSet<String>> {
     for symbol in file.symbols() {
         let name = symbol.name().ok()?;
         let section = section_name(symbol.section_index())?;
-        if symbol.is_undefined() || symbol.is_global() || symbol.is_weak() {
+        if symbol.is_undefined() && !symbol.is_weak() {
+            undefined.insert(name.to_owned());
+        } else if symbol.is_global() || symbol.is_weak() {
             let weak = if symbol.is_weak() { "weak" } else { "" };
             let common = if symbol.is_common() { symbol.size() } else { 0 };
-            facts.insert(format!(
-                "symbol {name} {:?} {:?} {section} {weak} {} {common}",
-                symbol.kind(),
-                symbol.scope(),
-                symbol.is_undefined()
-            ));
+            let fact = format!("{:?} {:?} {section} {weak} {common}", symbol.kind(), symbol.scope());
+            if symbol.is_undefined() || symbol.is_weak() || symbol.is_common() {
+                facts.insert(format!("symbol {name} {} {fact}", symbol.is_undefined()));
+            } else {
+                defined.insert(name.to_owned(), fact);
+            }
         }
         // The tables that modpost makes aliases of.
         if name.contains("__mod_") {
@@ -82,12 +93,109 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<BTreeSet<String>> {
                 // modpost forgives some references by the names of both ends.
                 let from = around(file, section.index(), offset);
                 facts.insert(format!("reference {name} {from} {to} {symbol}"));
-            } else {
-                facts.insert(format!("reference {name} {to}"));
             }
         }
+        if name == ".modinfo" {
+            let text = section.data().ok()?;
+            gpl = text.split(|byte| *byte == 0).any(|entry| {
+                let licence = entry.strip_prefix(b"license=").unwrap_or_default();
+                licence.starts_with(b"GPL") || licence.starts_with(b"Dual ")
+            });
+        }
     }
-    Some(facts)
+    // The empty first entry of every symbol table.
+    undefined.remove("");
+    let builder = DigestBuilder::new("bombproof/object-interface/v1");
+    let rest = builder.list(facts.iter().map(String::as_str)).finish();
+    Some(Interface { defined, undefined, rest, gpl })
+}
+
+/// What is known of the last link.
+#[derive(Clone, Debug, Default)]
+pub struct Linked {
+    /// Global symbols of the image (`System.map`).
+    pub image: BTreeSet<String>,
+    /// Exported symbols (`Module.symvers`), and whether any licence may use each. Symbols of a namespace are not in it.
+    pub exports: BTreeMap<String, bool>,
+}
+
+impl Linked {
+    /// Reads `System.map` and `Module.symvers`.
+    ///
+    /// Formats: nm(1), `ADDRESS KIND NAME`, capital kinds are global; `Documentation/kbuild/modules.rst` of the kernel,
+    /// `CRC\tSYMBOL\tMODULE\tEXPORT TYPE\tNAMESPACE`.
+    pub fn read(system_map: &str, symvers: &str) -> Self {
+        let image = system_map.lines().filter_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let (kind, name) = (words.next()?, words.next()?);
+            // A weak symbol may be there without a definition.
+            matches!(kind, "T" | "D" | "B" | "R" | "A").then(|| name.to_owned())
+        });
+        let exports = symvers.lines().filter_map(|line| {
+            let columns: Vec<&str> = line.split('\t').collect();
+            let [_, name, _, kind, ref rest @ ..] = columns[..] else { return None };
+            let plain = rest.iter().all(|namespace| namespace.trim().is_empty());
+            (plain && !name.is_empty()).then(|| (name.to_owned(), kind == "EXPORT_SYMBOL"))
+        });
+        Self { image: image.collect(), exports: exports.collect() }
+    }
+}
+
+/// What a link would make of an object that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum View {
+    /// It sees no difference.
+    Same,
+    /// Symbols changed, and every one of them is found.
+    Resolved,
+    /// Only the link can tell; why.
+    Unclear(String),
+}
+
+/// Judges a changed object of the image.
+///
+/// A symbol that it defines anew or no more is left to the link, because any other object may need or define it.
+pub fn view_in_image(before: &Interface, after: &Interface, linked: &Linked) -> View {
+    if before == after {
+        return View::Same;
+    }
+    if before.rest != after.rest || before.defined != after.defined {
+        return View::Unclear("it defines or refers to something else".to_owned());
+    }
+    match after.undefined.difference(&before.undefined).find(|name| !linked.image.contains(*name)) {
+        Some(name) => View::Unclear(format!("it needs '{name}', which the image did not have")),
+        None => View::Resolved,
+    }
+}
+
+/// Judges a changed object of a module; `others` are the other objects of the module as they are now.
+pub fn view_in_module(before: &Interface, after: &Interface, others: &[Interface], linked: &Linked) -> View {
+    if before == after {
+        return View::Same;
+    }
+    if before.rest != after.rest {
+        return View::Unclear("it refers to something else".to_owned());
+    }
+    let gpl = after.gpl || others.iter().any(|other| other.gpl);
+    let gone = before.defined.keys().filter(|name| !after.defined.contains_key(*name));
+    for name in gone {
+        if others.iter().any(|other| other.undefined.contains(name)) || after.undefined.contains(name) {
+            return View::Unclear(format!("'{name}' is needed and no longer there"));
+        }
+    }
+    for name in after.defined.keys().filter(|name| !before.defined.contains_key(*name)) {
+        if others.iter().any(|other| other.defined.contains_key(name)) {
+            return View::Unclear(format!("'{name}' is defined twice"));
+        }
+    }
+    for name in after.undefined.difference(&before.undefined) {
+        let own = others.iter().any(|other| other.defined.contains_key(name));
+        let exported = linked.exports.get(name).is_some_and(|anyone| *anyone || gpl);
+        if !own && !exported {
+            return View::Unclear(format!("it needs '{name}'"));
+        }
+    }
+    View::Resolved
 }
 
 /// Symbol and section that a relocation leads to.
@@ -129,12 +237,64 @@ fn around<'data>(file: &impl Object<'data>, section: SectionIndex, offset: u64) 
 
 #[cfg(test)]
 mod tests {
-    use super::digest;
+    use super::*;
 
     #[test]
     fn what_is_no_object_has_no_interface() {
         for bytes in [b"".as_slice(), b"rubbish", b"\x7fELF", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0"] {
-            assert_eq!(digest(bytes), None);
+            assert_eq!(read(bytes), None);
         }
+    }
+
+    fn object(defined: &[&str], undefined: &[&str]) -> Interface {
+        Interface {
+            defined: defined.iter().map(|name| ((*name).to_owned(), "Text".to_owned())).collect(),
+            undefined: undefined.iter().map(|name| (*name).to_owned()).collect(),
+            rest: Digest::of(b""),
+            gpl: false,
+        }
+    }
+
+    fn linked() -> Linked {
+        Linked::read(
+            "00 T printk\n01 t local\n02 W maybe\nrubbish\n",
+            "0x0\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n0x0\tgpl\tvmlinux\tEXPORT_SYMBOL_GPL\t\n0x0\tns\tm\tEXPORT_SYMBOL\tCRYPTO\nx\n",
+        )
+    }
+
+    #[test]
+    fn what_the_link_makes_of_a_changed_object() {
+        let before = object(&["a", "b"], &["printk"]);
+        let gpl = Interface { gpl: true, ..object(&["c"], &["b"]) };
+        let other = object(&["c"], &["b"]);
+        let changed = Interface { rest: Digest::of(b"x"), ..before.clone() };
+        // The object afterwards, what a module whose other object needs `b` and has `c` says, what the image says.
+        for (after, module, image) in [
+            (before.clone(), "same", "same"),
+            (changed, "unclear", "unclear"),
+            (object(&["a", "b"], &[]), "resolved", "resolved"),
+            (object(&["a", "b"], &["printk", "c"]), "resolved", "unclear"),
+            (object(&["a", "b"], &["printk", "gpl"]), "unclear", "unclear"),
+            (object(&["a", "b"], &["printk", "ns"]), "unclear", "unclear"),
+            (object(&["a", "b"], &["printk", "local"]), "unclear", "unclear"),
+            (object(&["a", "b"], &["printk", "maybe"]), "unclear", "unclear"),
+            (object(&["a"], &["printk"]), "unclear", "unclear"),
+            (object(&["b"], &["printk"]), "resolved", "unclear"),
+            (object(&["b"], &["printk", "a"]), "unclear", "unclear"),
+            (object(&["a", "b", "c"], &["printk"]), "unclear", "unclear"),
+            (object(&["a", "b", "d"], &["printk"]), "resolved", "unclear"),
+        ] {
+            let word = |view| match view {
+                View::Same => "same",
+                View::Resolved => "resolved",
+                View::Unclear(_) => "unclear",
+            };
+            let seen = view_in_module(&before, &after, std::slice::from_ref(&other), &linked());
+            assert_eq!(word(seen), module, "module: {after:?}");
+            assert_eq!(word(view_in_image(&before, &after, &linked())), image, "image: {after:?}");
+        }
+        let needs = object(&["a", "b"], &["printk", "gpl"]);
+        assert_eq!(view_in_module(&before, &needs, &[gpl], &linked()), View::Resolved);
+        assert_eq!(view_in_image(&before, &object(&["a", "b"], &["printk", "printk"]), &linked()), View::Same);
     }
 }

@@ -1,8 +1,8 @@
 //! Puts a report together.
 
 use super::model::{
-    ActionCounts, BrokenRange, CostTotals, FirstFailing, NewWarnings, Report, Run, SCHEMA, SeriesInfo, StateCost, Summary,
-    TargetInfo, Verdict, VerdictEntry,
+    ActionCounts, BrokenRange, CostTotals, FirstFailing, NewWarnings, Report, Run, SCHEMA, SeriesInfo, StateCost,
+    Summary, TargetInfo, Verdict, VerdictEntry,
 };
 use crate::diagnostic::Severity;
 use crate::id::PatchIndex;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Severity, Tool};
 use crate::id::{DiagnosticId, PatchIndex, RunId, TargetName};
+pub use crate::outcome::LinkCheck;
 use crate::outcome::Stage;
 
 /// The name and version of the schema.
@@ -188,20 +189,6 @@ pub struct VerdictEntry {
     /// For `not-compiled`: targets of this run that do compile what the patch changes.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub compiled_on: Vec<TargetName>,
-}
-
-/// What the link verdict rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkCheck {
-    /// The real link ran (make decided, as always, what to link again).
-    Run,
-    /// A check of symbols only.
-    Symbols,
-    /// Nothing that it depends on changed.
-    Unchanged,
-    /// It was not reached.
-    None,
 }
 
 /// Why a state does not build.

@@ -149,9 +149,7 @@ fn is_answer(result: &StateResult) -> bool {
 
 fn link_of(result: Option<&StateResult>) -> LinkCheck {
     match result.map(|result| &result.outcome) {
-        Some(Outcome::Built) if result.is_some_and(|result| result.link_unchanged) => LinkCheck::Unchanged,
-        // make decides what it links again, and a build that went through has linked all that needed it.
-        Some(Outcome::Built) => LinkCheck::Run,
+        Some(Outcome::Built) => result.map_or(LinkCheck::None, |result| result.link),
         Some(Outcome::Failed(_) | Outcome::Skipped | Outcome::Trouble(_)) | None => LinkCheck::None,
     }
 }

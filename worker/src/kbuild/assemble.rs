@@ -9,7 +9,7 @@ use bombproof_core::kbuild::invocation::{self, Invocation};
 use bombproof_core::kbuild::log::{self, MachineTrouble};
 use bombproof_core::kbuild::record::Record;
 use bombproof_core::kbuild::roots::{Place, Roots};
-use bombproof_core::outcome::{Failure, Outcome, Scope, ScopeState, Stage, StateResult, Trouble, Unit};
+use bombproof_core::outcome::{Failure, LinkCheck, Outcome, Scope, ScopeState, Stage, StateResult, Trouble, Unit};
 use serde::{Deserialize, Serialize};
 
 /// What a lane knows of its build folder: every unit in it, with what it was made from.
@@ -40,8 +40,8 @@ pub(super) struct Step<'a> {
     pub(super) roots: &'a Roots,
     /// Where make ran.
     pub(super) cwd: &'a str,
-    /// Only compiles were run: make said nothing about the rest, which is as it was.
-    pub(super) direct: bool,
+    /// Whether make linked; where it did not, only compiles were run and what make said before still holds.
+    pub(super) link: LinkCheck,
 }
 
 impl Table {
@@ -204,7 +204,7 @@ impl Table {
             (Scope::Modpost, ran(&["MODPOST"])),
             (Scope::Link, links || ran(&["LD", "AR"])),
             (Scope::Dtb, ran(&["DTC"])),
-            (Scope::Make, !step.direct),
+            (Scope::Make, step.link == LinkCheck::Run),
         ] {
             let found = by_scope.remove(&scope).unwrap_or_default();
             let state = self.scopes.entry(scope).or_insert(ScopeState { known: false, diagnostics: Vec::new() });
@@ -243,7 +243,7 @@ impl Table {
         result.inputs = used.iter().filter_map(|number| self.paths.get(*number as usize).cloned()).collect();
         result.scopes.clone_from(&self.scopes);
         result.outcome = outcome;
-        result.link_unchanged = step.direct;
+        result.link = step.link;
         for record in step.records {
             if let Invocation::Compile { .. } | Invocation::Check { .. } = invocation::read(&record.argv) {
                 result.cost.compiles += 1;

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use bombproof_core::digest::Digest;
 use bombproof_core::kbuild::cmdfile::{self, Extra};
-use bombproof_core::kbuild::interface;
+use bombproof_core::kbuild::interface::{self, Interface, Linked, View};
 use bombproof_core::kbuild::reach::{self, Reach};
 use bombproof_core::kbuild::roots::{Place, Roots};
+use bombproof_core::outcome::LinkCheck;
 use bombproof_core::target::config::Config;
 use bombproof_core::tree::{Change, FileMode};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ use super::assemble::Table;
 pub(super) struct Structure {
     /// Units that are made by one compile (and objtool) and go into archives or modules as they are.
     plain: BTreeSet<String>,
+    /// The objects of each module, by its `.mod` file.
+    modules: BTreeMap<String, Vec<String>>,
     /// Files of the source tree that other steps name: linker scripts, generators, host programs.
     others: BTreeSet<String>,
 }
@@ -33,7 +35,6 @@ impl Structure {
     /// Reads what kbuild keeps beside the targets of a build folder.
     pub(super) fn read(out: &Path, cwd: &str, roots: &Roots, table: &Table, config: &Config) -> std::io::Result<Self> {
         let mut known = Self::default();
-        let mut modules = BTreeSet::new();
         let mut archives = Archives::default();
         let mut candidates = Vec::new();
         let mut objtool = false;
@@ -60,13 +61,15 @@ impl Structure {
                     }
                 } else if name.ends_with(".mod") {
                     let text = String::from_utf8_lossy(&std::fs::read(entry.path())?).into_owned();
-                    modules.extend(text.split_whitespace().map(str::to_owned));
+                    let objects = text.split_whitespace().map(str::to_owned).collect();
+                    known.modules.insert(entry.path().to_string_lossy().into_owned(), objects);
                 }
             }
         }
         // Kernels before 5.19 run objtool beside the command that they keep.
         let on = |option: &str| config.get(option).is_some_and(|value| value != "n");
         let apart = !objtool && (on("OBJTOOL") || on("STACK_VALIDATION"));
+        let modules: BTreeSet<String> = known.modules.values().flatten().cloned().collect();
         for (target, file) in candidates {
             if !apart && is_simple(&target) && (modules.contains(&target) || archives.hold(out, &target)) {
                 known.plain.insert(target);
@@ -158,8 +161,49 @@ fn read_thin(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// What the link sees of these units now; `None` for a unit whose object is not there or not understood.
-pub(super) fn interfaces(out: &Path, units: &[String]) -> Vec<Option<Digest>> {
-    units.iter().map(|unit| interface::digest(&std::fs::read(out.join(unit)).ok()?)).collect()
+pub(super) fn interfaces(out: &Path, units: &[String]) -> Vec<Option<Interface>> {
+    units.iter().map(|unit| interface::read(&std::fs::read(out.join(unit)).ok()?)).collect()
+}
+
+impl Structure {
+    /// Whether a link would go through as the last one did, now that these units are made: what was seen of each `before`
+    /// is compared with what is there now. The reason, where only the link can tell.
+    pub(super) fn link(&self, out: &Path, units: &[String], before: &[Option<Interface>]) -> Result<LinkCheck, String> {
+        let after = interfaces(out, units);
+        let mut linked = None;
+        let mut known = LinkCheck::Unchanged;
+        for (unit, (before, after)) in units.iter().zip(before.iter().zip(&after)) {
+            let (Some(before), Some(after)) = (before, after) else {
+                return Err(format!("'{unit}' was not there, or is no object"));
+            };
+            if before == after {
+                continue;
+            }
+            let linked = linked.get_or_insert_with(|| {
+                let text = |name: &str| std::fs::read(out.join(name)).unwrap_or_default();
+                let (map, symvers) = (text("System.map"), text("Module.symvers"));
+                Linked::read(&String::from_utf8_lossy(&map), &String::from_utf8_lossy(&symvers))
+            });
+            let mut owners = self.modules.values().filter(|objects| objects.contains(unit));
+            let view = match (owners.next(), owners.next()) {
+                (None, _) => interface::view_in_image(before, after, linked),
+                (Some(objects), None) => {
+                    let others: Vec<String> = objects.iter().filter(|other| *other != unit).cloned().collect();
+                    match interfaces(out, &others).into_iter().collect::<Option<Vec<_>>>() {
+                        Some(others) => interface::view_in_module(before, after, &others, linked),
+                        None => View::Unclear("an object of its module is not understood".to_owned()),
+                    }
+                }
+                (Some(_), Some(_)) => View::Unclear("it is part of several modules".to_owned()),
+            };
+            match view {
+                View::Same => {}
+                View::Resolved => known = LinkCheck::Symbols,
+                View::Unclear(why) => return Err(format!("the link sees another '{unit}': {why}")),
+            }
+        }
+        Ok(known)
+    }
 }
 
 /// The makefile that makes the units; `log` is where it lies. `None`: kbuild did not keep what is needed.

@@ -15,7 +15,7 @@ use bombproof_core::id::Oid;
 use bombproof_core::kbuild::reach;
 use bombproof_core::kbuild::record::Record;
 use bombproof_core::kbuild::roots::Roots;
-use bombproof_core::outcome::{Failure, Outcome, Stage, StateResult, Trouble};
+use bombproof_core::outcome::{Failure, LinkCheck, Outcome, Stage, StateResult, Trouble};
 use bombproof_core::target::config::{self, Config};
 use bombproof_core::target::{BaseConfig, Compiler, Kbuild};
 use bombproof_core::tree::Change;
@@ -183,13 +183,13 @@ pub(crate) async fn build(
         Some(_) | None => Err("the configuration or the folder is new".to_owned()),
     };
     let direct = match planned {
-        Ok(units) => runner.direct(&units).await?,
+        Ok((structure, units)) => runner.direct(structure, &units).await?,
         Err(why) => {
             runner.say(&format!("make runs: {why}"))?;
-            false
+            None
         }
     };
-    let end = if direct {
+    let end = if direct.is_some() {
         0
     } else {
         if let Some(differs) = &changes {
@@ -204,7 +204,8 @@ pub(crate) async fn build(
     let log = text.get(begin..).unwrap_or_default();
     let records = read_journal(&journal)?;
     let cwd = folders.guest("out");
-    let step = Step { records: &records, log, exit: end, roots: &roots, cwd: &cwd, direct };
+    let step =
+        Step { records: &records, log, exit: end, roots: &roots, cwd: &cwd, link: direct.unwrap_or(LinkCheck::Run) };
     let (source, output) = (folders.host("src"), folders.host("out"));
     let exists = |path: &str, generated: bool| {
         if path.starts_with('/') {
@@ -224,7 +225,7 @@ pub(crate) async fn build(
         // The marker stays: what this step left is not to be trusted.
         return Err(trouble);
     }
-    if !direct {
+    if direct.is_none() {
         memory.structure = match result.outcome {
             Outcome::Built => direct::Structure::read(&output, &cwd, &roots, &memory.table, &memory.config).ok(),
             Outcome::Failed(_) | Outcome::Skipped | Outcome::Trouble(_) => None,
@@ -251,7 +252,11 @@ struct Difference {
 }
 
 /// The units that are all that has to be made for a difference, or why make has to run.
-fn plan_direct(memory: &Memory, kbuild: &Kbuild, differs: &Difference) -> Result<Vec<String>, String> {
+fn plan_direct<'a>(
+    memory: &'a Memory,
+    kbuild: &Kbuild,
+    differs: &Difference,
+) -> Result<(&'a direct::Structure, Vec<String>), String> {
     let structure = memory.structure.as_ref().ok_or("the state before does not build")?;
     if let Some(option) = reach::refused_by(&memory.config) {
         return Err(format!("with CONFIG_{option} a compile is not all"));
@@ -266,7 +271,7 @@ fn plan_direct(memory: &Memory, kbuild: &Kbuild, differs: &Difference) -> Result
         return Err("headers come or go, or the tree was at another state".to_owned());
     }
     let come_or_gone = differs.moved.added_or_removed.iter().map(String::as_str).collect();
-    structure.plan(&differs.changes, &come_or_gone, &memory.table)
+    Ok((structure, structure.plan(&differs.changes, &come_or_gone, &memory.table)?))
 }
 
 fn millis(start: Instant) -> u64 {
@@ -452,31 +457,38 @@ impl Runner<'_> {
         log.and_then(|mut log| writeln!(log, "bombproof: {line}")).map_err(disk("the log"))
     }
 
-    /// Makes these units and nothing else. Gives whether that was all there is to do: everything compiled, and the link
-    /// would see no difference.
-    async fn direct(&self, units: &[String]) -> Result<bool, Trouble> {
+    /// Makes these units and nothing else. Gives what is known of the link where that was all there is to do: everything
+    /// compiled, and the link would go through as before.
+    async fn direct(&self, structure: &direct::Structure, units: &[String]) -> Result<Option<LinkCheck>, Trouble> {
         if units.is_empty() {
             self.say("no unit reads what changed")?;
-            return Ok(true);
+            return Ok(Some(LinkCheck::Unchanged));
         }
         let out = self.folders.host("out");
         let Some(text) = direct::makefile(&out, units) else {
             self.say("make runs: kbuild kept no command for a unit")?;
-            return Ok(false);
+            return Ok(None);
         };
         std::fs::write(self.folders.host("log").join("units.mk"), text).map_err(disk("the makefile of the units"))?;
         let before = direct::interfaces(&out, units);
         let file = format!("{}/units.mk", self.folders.guest("log"));
         let argv = ["make", "--no-print-directory", "-f", &file, "bombproof-units"].map(str::to_owned).to_vec();
-        let end = self.run("out", argv).await?;
-        let after = direct::interfaces(&out, units);
-        let unlike = units.iter().zip(before.iter().zip(&after)).find(|(_, (one, two))| one.is_none() || one != two);
-        match unlike {
-            _ if end != 0 => self.say("make runs: a compile failed")?,
-            Some((unit, _)) => self.say(&format!("make runs: the link sees another '{unit}'"))?,
-            None => self.say("the link sees no difference")?,
+        if self.run("out", argv).await? != 0 {
+            self.say("make runs: a compile failed")?;
+            return Ok(None);
         }
-        Ok(end == 0 && unlike.is_none())
+        match structure.link(&out, units, &before) {
+            Ok(known) => {
+                let how =
+                    if known == LinkCheck::Symbols { "finds every symbol that changed" } else { "sees no difference" };
+                self.say(&format!("the link {how}"))?;
+                Ok(Some(known))
+            }
+            Err(why) => {
+                self.say(&format!("make runs: {why}"))?;
+                Ok(None)
+            }
+        }
     }
 
     /// Runs make with `O=folder`; gives its exit code.
