@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bombproof_core::diagnostic::Severity;
 use bombproof_core::digest::Digest;
 use bombproof_core::id::{Oid, PatchIndex, TargetName};
-use bombproof_core::outcome::{Outcome, StateResult};
+use bombproof_core::outcome::{LinkCheck, Outcome, StateResult};
 use bombproof_core::report::model::{Report, Verdict};
 use bombproof_store::home::Home;
 use bombproof_store::results::{FileResults, ResultKey, ResultStore};
@@ -15,6 +15,8 @@ use crate::args::{OneArgs, ReportArgs, RunArg};
 use crate::check::{Request, deliver};
 use crate::fail::{CLEAN, Fail};
 
+/// Compiled units that `explain` names.
+const MADE_SHOWN: usize = 10;
 /// Lines of a log that `explain` shows.
 const LOG_LINES: usize = 25;
 
@@ -224,6 +226,20 @@ fn evidence(home: &Home, one: &One, tree: &str, out: &mut String) {
         this.cost.compiles,
         f64::from(u32::try_from(this.cost.compile_cpu_ms).unwrap_or(u32::MAX)) / 1000.0
     );
+    if !this.why.is_empty() {
+        let link = match this.link {
+            LinkCheck::Run => "; the link ran",
+            LinkCheck::Symbols | LinkCheck::Unchanged => "; no link ran",
+            LinkCheck::None => "",
+        };
+        let _ = writeln!(out, "steps      {}{link}", this.why);
+    }
+    for (unit, input) in this.made.iter().take(MADE_SHOWN) {
+        let _ = writeln!(out, "compiled   {unit}, because it reads {input}");
+    }
+    if this.made.len() > MADE_SHOWN {
+        let _ = writeln!(out, "           and {} more", this.made.len() - MADE_SHOWN);
+    }
     let before = one.patch.previous().and_then(|before| one.request.states.get(before.as_usize()));
     if let Some(before) = before.and_then(|(_, tree)| result(tree)) {
         let word = |outcome: &Outcome| match outcome {

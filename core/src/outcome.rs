@@ -186,6 +186,12 @@ pub struct StateResult {
     pub cost: Cost,
     /// What is known of the link.
     pub link: LinkCheck,
+    /// Why make ran, or what took its place; empty where that is not known.
+    #[serde(default)]
+    pub why: String,
+    /// The units that were compiled for this state, each with the changed file that it reads; empty where make decided.
+    #[serde(default)]
+    pub made: BTreeMap<String, String>,
 }
 
 /// What the link verdict rests on.
@@ -282,6 +288,8 @@ impl StateResult {
             not_effective: BTreeMap::new(),
             cost: Cost::default(),
             link: LinkCheck::None,
+            why: String::new(),
+            made: BTreeMap::new(),
         }
     }
 }

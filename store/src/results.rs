@@ -183,6 +183,8 @@ pub(crate) mod laws {
             not_effective: BTreeMap::new(),
             cost: Cost { compiles: 3, ..Cost::default() },
             link: LinkCheck::Symbols,
+            why: "the link sees no difference".to_owned(),
+            made: BTreeMap::from([("a.o".to_owned(), "a.c".to_owned())]),
         }
     }
 

@@ -78,20 +78,15 @@ impl Table {
         self.units.contains_key(output)
     }
 
-    /// The outputs of the units that read one of these files of the source tree.
-    pub(super) fn readers_of(&self, paths: &BTreeSet<&str>) -> Vec<String> {
-        let hit: BTreeSet<u32> = self
-            .paths
-            .iter()
-            .zip(0..)
-            .filter(|(path, _)| paths.contains(path.as_str()))
-            .map(|(_, number)| number)
-            .collect();
+    /// The outputs of the units that read one of these files of the source tree, each with the first such file.
+    pub(super) fn readers_of(&self, paths: &BTreeSet<&str>) -> BTreeMap<String, String> {
+        let named = self.paths.iter().zip(0..).filter(|(path, _)| paths.contains(path.as_str()));
+        let hit: BTreeMap<u32, &String> = named.map(|(path, number)| (number, path)).collect();
         if hit.is_empty() {
-            return Vec::new();
+            return BTreeMap::new();
         }
-        let reads = |known: &Known| known.inputs.iter().any(|input| hit.contains(input));
-        self.units.iter().filter(|(_, known)| reads(known)).map(|(output, _)| output.clone()).collect()
+        let read = |known: &Known| known.inputs.iter().find_map(|input| hit.get(input).copied());
+        self.units.iter().filter_map(|(output, known)| Some((output.clone(), read(known)?.clone()))).collect()
     }
 
     /// Takes in what a step recorded, and forgets what is no longer there.

@@ -90,13 +90,13 @@ impl Structure {
         }
     }
 
-    /// The units that have to be made for these changes; the reason, where that is not all that has to be done.
+    /// The units that have to be made for these changes, each with the file that it reads; the reason, where that is not all that has to be done.
     pub(super) fn plan(
         &self,
         changes: &[Change],
         added_or_removed: &BTreeSet<&str>,
         table: &Table,
-    ) -> Result<Vec<String>, String> {
+    ) -> Result<BTreeMap<String, String>, String> {
         let mut changed = BTreeSet::new();
         for change in changes {
             let path = change.path.as_str();
@@ -118,7 +118,7 @@ impl Structure {
             changed.insert(path);
         }
         let units = table.readers_of(&changed);
-        match units.iter().find(|unit| !self.plain.contains(*unit)) {
+        match units.keys().find(|unit| !self.plain.contains(*unit)) {
             Some(unit) => Err(format!("'{unit}' is no plain object")),
             None => Ok(units),
         }

@@ -5,7 +5,7 @@
 //! stands as long as a step runs: whoever finds it knows that the step was cut off, and takes what it may have left
 //! half-made away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -51,7 +51,7 @@ struct Memory {
     table: Table,
     /// Of the state `built`.
     config: Config,
-    not_effective: std::collections::BTreeMap<String, (String, String)>,
+    not_effective: BTreeMap<String, (String, String)>,
     /// Known after a make that went through, as long as nothing fails.
     #[serde(default)]
     structure: Option<direct::Structure>,
@@ -182,13 +182,24 @@ pub(crate) async fn build(
         Some(differs) if !derive && !attempt.clean => plan_direct(&memory, kbuild, differs),
         Some(_) | None => Err("the configuration or the folder is new".to_owned()),
     };
-    let direct = match planned {
-        Ok((structure, units)) => runner.direct(structure, &units).await?,
-        Err(why) => {
-            runner.say(&format!("make runs: {why}"))?;
-            None
+    let (direct, why, made) = match planned {
+        Ok((structure, made)) => {
+            let units: Vec<String> = made.keys().cloned().collect();
+            match runner.direct(structure, &units).await? {
+                Ok(known) => {
+                    let how = match known {
+                        _ if units.is_empty() => "no unit reads what changed",
+                        LinkCheck::Symbols => "the link finds every symbol that changed",
+                        LinkCheck::Run | LinkCheck::Unchanged | LinkCheck::None => "the link sees no difference",
+                    };
+                    (Some(known), how.to_owned(), made)
+                }
+                Err(why) => (None, format!("make runs: {why}"), made),
+            }
         }
+        Err(why) => (None, format!("make runs: {why}"), BTreeMap::new()),
     };
+    runner.say(&why)?;
     let end = if direct.is_some() {
         0
     } else {
@@ -231,6 +242,7 @@ pub(crate) async fn build(
             Outcome::Failed(_) | Outcome::Skipped | Outcome::Trouble(_) => None,
         };
     }
+    (result.why, result.made) = (why, made);
     result.config.clone_from(&memory.config);
     result.not_effective.clone_from(&memory.not_effective);
     result.cost.kbuild_steps = steps;
@@ -256,7 +268,7 @@ fn plan_direct<'a>(
     memory: &'a Memory,
     kbuild: &Kbuild,
     differs: &Difference,
-) -> Result<(&'a direct::Structure, Vec<String>), String> {
+) -> Result<(&'a direct::Structure, BTreeMap<String, String>), String> {
     let structure = memory.structure.as_ref().ok_or("the state before does not build")?;
     if let Some(option) = reach::refused_by(&memory.config) {
         return Err(format!("with CONFIG_{option} a compile is not all"));
@@ -458,37 +470,27 @@ impl Runner<'_> {
     }
 
     /// Makes these units and nothing else. Gives what is known of the link where that was all there is to do: everything
-    /// compiled, and the link would go through as before.
-    async fn direct(&self, structure: &direct::Structure, units: &[String]) -> Result<Option<LinkCheck>, Trouble> {
+    /// compiled, and the link would go through as before; else why make has to run.
+    async fn direct(
+        &self,
+        structure: &direct::Structure,
+        units: &[String],
+    ) -> Result<Result<LinkCheck, String>, Trouble> {
         if units.is_empty() {
-            self.say("no unit reads what changed")?;
-            return Ok(Some(LinkCheck::Unchanged));
+            return Ok(Ok(LinkCheck::Unchanged));
         }
         let out = self.folders.host("out");
         let Some(text) = direct::makefile(&out, units) else {
-            self.say("make runs: kbuild kept no command for a unit")?;
-            return Ok(None);
+            return Ok(Err("kbuild kept no command for a unit".to_owned()));
         };
         std::fs::write(self.folders.host("log").join("units.mk"), text).map_err(disk("the makefile of the units"))?;
         let before = direct::interfaces(&out, units);
         let file = format!("{}/units.mk", self.folders.guest("log"));
         let argv = ["make", "--no-print-directory", "-f", &file, "bombproof-units"].map(str::to_owned).to_vec();
         if self.run("out", argv).await? != 0 {
-            self.say("make runs: a compile failed")?;
-            return Ok(None);
+            return Ok(Err("a compile failed".to_owned()));
         }
-        match structure.link(&out, units, &before) {
-            Ok(known) => {
-                let how =
-                    if known == LinkCheck::Symbols { "finds every symbol that changed" } else { "sees no difference" };
-                self.say(&format!("the link {how}"))?;
-                Ok(Some(known))
-            }
-            Err(why) => {
-                self.say(&format!("make runs: {why}"))?;
-                Ok(None)
-            }
-        }
+        Ok(structure.link(&out, units, &before))
     }
 
     /// Runs make with `O=folder`; gives its exit code.
