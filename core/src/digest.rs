@@ -67,6 +67,28 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// A blob as the Remote Execution API names it: by the digest of its content and its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BlobDigest {
+    /// SHA-256 of the content.
+    pub hash: Digest,
+    /// Its length in bytes.
+    pub size_bytes: u64,
+}
+
+impl BlobDigest {
+    /// The name of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { hash: Digest::of(bytes), size_bytes: bytes.len() as u64 }
+    }
+}
+
+impl fmt::Display for BlobDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.hash, self.size_bytes)
+    }
+}
+
 /// Digests a sequence of fields so that no two different sequences give the same bytes.
 ///
 /// Rule: every field is its length in bytes as 8 bytes big-endian, then the bytes. The first field is the domain, a

@@ -8,6 +8,7 @@
 //! [`diagnostic`] -> [`outcome`] (one state on one target) -> [`verdict`] (one patch on one target) -> [`report`].
 //! [`schedule`] decides what runs next.
 
+pub mod action;
 pub mod diagnostic;
 pub mod digest;
 pub mod id;
