@@ -68,8 +68,27 @@ pub struct ActionResult {
 }
 
 impl ActionResult {
+    /// Whether it says something of the action. A process that a signal ended (128 and above, as shells count) may have been
+    /// killed by the machine, so that is never kept.
+    pub fn settles(&self) -> bool {
+        (0..128).contains(&self.exit)
+    }
+
     /// The output of that path.
     pub fn output(&self, path: &str) -> Option<&OutputFile> {
         self.outputs.iter().find(|output| output.path == path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_ended_by_itself_settles() {
+        for (exit, settles) in [(0, true), (1, true), (127, true), (128, false), (137, false), (255, false), (-9, false)] {
+            let result = ActionResult { exit, outputs: Vec::new(), stderr: String::new(), cpu_us: 0, wall_us: 0 };
+            assert_eq!(result.settles(), settles, "{exit}");
+        }
     }
 }

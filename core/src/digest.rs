@@ -30,7 +30,13 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // One write: names of blobs are made by the hundred for each compile.
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -89,6 +95,26 @@ impl fmt::Display for BlobDigest {
     }
 }
 
+/// Names a blob whose content comes in pieces.
+#[derive(Debug, Default)]
+pub struct BlobHasher {
+    hash: Sha256,
+    size_bytes: u64,
+}
+
+impl BlobHasher {
+    /// Adds the next bytes of the content.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.size_bytes += bytes.len() as u64;
+    }
+
+    /// The name of all bytes so far.
+    pub fn finish(self) -> BlobDigest {
+        BlobDigest { hash: Digest(self.hash.finalize().into()), size_bytes: self.size_bytes }
+    }
+}
+
 /// Digests a sequence of fields so that no two different sequences give the same bytes.
 ///
 /// Rule: every field is its length in bytes as 8 bytes big-endian, then the bytes. The first field is the domain, a
@@ -132,6 +158,17 @@ mod tests {
         assert_eq!(Digest::of(b"").to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         let built = DigestBuilder::new("bombproof/test/v1").field(b"a").list(["b", "c"].into_iter()).finish();
         assert_eq!(built.to_string(), "9ff868cc58372bb5d45f227c6b5c73559eaf4a6bd7da1587829854b9ece64f48");
+    }
+
+    #[test]
+    fn pieces_give_the_name_of_the_whole() {
+        for cut in 0..=5 {
+            let (head, tail) = b"bytes".split_at(cut);
+            let mut hasher = BlobHasher::default();
+            hasher.update(head);
+            hasher.update(tail);
+            assert_eq!(hasher.finish(), BlobDigest::of(b"bytes"));
+        }
     }
 
     #[test]
