@@ -1,9 +1,12 @@
 //! Files that are there whole or not at all.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+/// How names of files begin that are being written.
+const NEW: &str = ".new-";
 
 /// A file of the state folder could not be written or read.
 #[derive(Debug, Error)]
@@ -28,12 +31,28 @@ impl FileError {
 /// # Errors
 /// With the path, when the folder cannot be made or the file cannot be written; nothing is left behind then.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    replace(path, &[bytes], true)
+}
+
+/// Like [`write`], from several pieces. Without `durable` it is not synced: after a power loss the file may be there and
+/// empty or torn, so this is for what is sealed and can be made again.
+pub(crate) fn replace(path: &Path, pieces: &[&[u8]], durable: bool) -> Result<(), FileError> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    std::fs::create_dir_all(folder).map_err(|error| FileError::new("create", folder, error))?;
     let failed = |error| FileError::new("write", path, error);
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_data().map_err(failed)?;
+    let make = || tempfile::Builder::new().prefix(NEW).tempfile_in(folder);
+    let mut file = match make() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            std::fs::create_dir_all(folder).map_err(|error| FileError::new("create", folder, error))?;
+            make().map_err(failed)?
+        }
+        made => made.map_err(failed)?,
+    };
+    for piece in pieces {
+        file.write_all(piece).map_err(failed)?;
+    }
+    if durable {
+        file.as_file().sync_data().map_err(failed)?;
+    }
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
@@ -45,7 +64,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(FileError::new("read", path, error)),
     }
 }
