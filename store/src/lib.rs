@@ -7,6 +7,7 @@
 //! before, so a crash loses nothing that was announced; of the rest a power loss costs the work of making it again.
 
 pub mod atomic;
+pub mod cas;
 pub mod home;
 pub mod results;
 pub mod runs;
