@@ -86,7 +86,9 @@ mod tests {
 
     #[test]
     fn only_what_ended_by_itself_settles() {
-        for (exit, settles) in [(0, true), (1, true), (127, true), (128, false), (137, false), (255, false), (-9, false)] {
+        for (exit, settles) in
+            [(0, true), (1, true), (127, true), (128, false), (137, false), (255, false), (-9, false)]
+        {
             let result = ActionResult { exit, outputs: Vec::new(), stderr: String::new(), cpu_us: 0, wall_us: 0 };
             assert_eq!(result.settles(), settles, "{exit}");
         }

@@ -6,10 +6,15 @@
 //! objects/<digest>/          private git object stores, one for each of the user's repositories
 //! trees/<digest>/            source trees and build folders, one for each target, lane and repository
 //! toolchains/                digests of compilers that were seen
+//! cas/<2 hex>/<62 hex>       blobs by the digest of their content (see [`crate::cas`] for the rest of this folder)
+//! actions/<2 hex>/<62 hex>   results of actions, by action
+//! manifests/<2 hex>/<62 hex> what compiles were seen to read, by command, toolchain and main source
+//! tokens/<2 hex>/<62 hex>    results of compiles, by what the compiler sees of its files
+//! graphs/<2 hex>/<62 hex>    what builds are made of
 //! ```
 //!
-//! `results` and `runs` hold what cannot be had again; `objects`, `trees` and `toolchains` may be deleted at any time when
-//! nothing runs.
+//! `results` and `runs` hold what cannot be had again; everything else may be deleted at any time when nothing runs, and is
+//! made again at the price of work.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -87,6 +92,31 @@ impl Home {
     /// Where digests of compilers are remembered.
     pub fn toolchains(&self) -> PathBuf {
         self.root.join("toolchains")
+    }
+
+    /// Where blobs lie.
+    pub fn cas(&self) -> PathBuf {
+        self.root.join("cas")
+    }
+
+    /// Where results of actions lie.
+    pub fn actions(&self) -> PathBuf {
+        self.root.join("actions")
+    }
+
+    /// Where it lies what compiles were seen to read.
+    pub fn manifests(&self) -> PathBuf {
+        self.root.join("manifests")
+    }
+
+    /// Where results of compiles lie by their tokens.
+    pub fn tokens(&self) -> PathBuf {
+        self.root.join("tokens")
+    }
+
+    /// Where graphs of builds lie.
+    pub fn graphs(&self) -> PathBuf {
+        self.root.join("graphs")
     }
 
     /// The private object store for a repository, named after its real path. Several processes may add to it at once:

@@ -6,10 +6,14 @@
 //! under another name and renamed, so a reader sees the old text or the new one. What cannot be made again is synced
 //! before, so a crash loses nothing that was announced; of the rest a power loss costs the work of making it again.
 
+pub mod action_cache;
 pub mod atomic;
 pub mod cas;
+pub mod complete_actions;
 pub mod home;
+pub mod manifests;
 pub mod results;
 pub mod runs;
 pub mod table;
+pub mod tokens;
 pub mod trees;
