@@ -2,11 +2,14 @@
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
 /// How names of files begin that are being written.
-const NEW: &str = ".new-";
+pub(crate) const NEW: &str = ".new-";
+/// Such a file to which nobody wrote for this long is of a writer that died.
+pub(crate) const LEFTOVER: Duration = Duration::from_secs(3600);
 
 /// A file of the state folder could not be written or read.
 #[derive(Debug, Error)]

@@ -6,9 +6,10 @@
 //! at once, and the last one that puts a value wins.
 
 use std::fmt;
+use std::fs::DirEntry;
 use std::io::{BufWriter, ErrorKind, Read};
 use std::marker::PhantomData;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bombproof_core::digest::{Digest, DigestBuilder};
@@ -125,8 +126,33 @@ impl<V> SealedTable<V> {
         Ok(damaged)
     }
 
+    /// Removes what writers that died left; gives how many files that were.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn sweep(&self) -> Result<u64, FileError> {
+        let now = SystemTime::now();
+        let mut gone = 0;
+        for entry in self.entries()? {
+            let is_new = entry.file_name().to_str().is_some_and(|name| name.starts_with(atomic::NEW));
+            let changed = entry.metadata().ok().and_then(|meta| meta.modified().ok());
+            let age = changed.and_then(|changed| now.duration_since(changed).ok()).unwrap_or_default();
+            gone += u64::from(is_new && age >= atomic::LEFTOVER && std::fs::remove_file(entry.path()).is_ok());
+        }
+        Ok(gone)
+    }
+
     fn keys(&self) -> Result<Vec<(Digest, PathBuf)>, FileError> {
-        let mut keys = Vec::new();
+        let key = |path: &Path| {
+            let head = path.parent()?.file_name()?.to_str()?;
+            format!("{head}{}", path.file_name()?.to_str()?).parse().ok()
+        };
+        let paths = self.entries()?.into_iter().map(|entry| entry.path());
+        Ok(paths.filter_map(|path| Some((key(&path)?, path))).collect())
+    }
+
+    fn entries(&self) -> Result<Vec<DirEntry>, FileError> {
+        let mut all = Vec::new();
         for head in 0..=u8::MAX {
             let folder = self.folder.join(format!("{head:02x}"));
             let failed = |error| FileError::new("read", &folder, error);
@@ -135,12 +161,10 @@ impl<V> SealedTable<V> {
                 entries => entries.map_err(failed)?,
             };
             for entry in entries {
-                let entry = entry.map_err(failed)?;
-                let key = entry.file_name().to_str().and_then(|tail| format!("{head:02x}{tail}").parse().ok());
-                keys.extend(key.map(|key| (key, entry.path())));
+                all.push(entry.map_err(failed)?);
             }
         }
-        Ok(keys)
+        Ok(all)
     }
 
     fn seal(&self, key: &Digest, deflated: &[u8]) -> String {
@@ -255,6 +279,24 @@ mod tests {
         assert_eq!(Table::at(folder.path().to_owned(), "test/v2").get(&key("k")).unwrap(), None);
         let numbers: SealedTable<Vec<u32>> = SealedTable::at(folder.path().to_owned(), "test/v1");
         assert_eq!(numbers.get(&key("k")).unwrap(), None, "sealed, and not what was expected");
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_ignored_and_removed_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = Table::at(folder.path().to_owned(), "test/v1");
+        table.put(&key("k"), &value()).unwrap();
+        let left = table.path(&key("k")).with_file_name(".new-left");
+        std::fs::write(&left, "half").unwrap();
+        assert_eq!(table.stats().unwrap().values, 1);
+        assert_eq!(table.verify().unwrap(), []);
+        assert_eq!(table.sweep().unwrap(), 0, "its writer may be alive");
+        let old = SystemTime::now() - std::time::Duration::from_secs(3700);
+        for path in [&left, &table.path(&key("k"))] {
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+        }
+        assert_eq!(table.sweep().unwrap(), 1);
+        assert_eq!(table.get(&key("k")).unwrap(), Some(value()));
     }
 
     #[test]

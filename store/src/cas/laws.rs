@@ -77,6 +77,10 @@ fn files_are_given_out(cas: &dyn Cas) {
     assert!(!cas.link(&none, &to, true).unwrap());
     assert!(!cas.copy(&none, &to, false).unwrap());
     assert!(!to.exists());
+    let wrong = BlobDigest { size_bytes: blob.size_bytes + 1, ..blob };
+    assert!(!cas.link(&wrong, &to, false).unwrap(), "the size is part of the name");
+    assert!(!cas.copy(&wrong, &to, true).unwrap(), "the size is part of the name");
+    assert!(!to.exists());
     let nowhere = folder.path().join("no/folder/here");
     assert!(matches!(cas.link(&blob, &nowhere, false), Err(CasError::File(_))), "that is no missing blob");
     assert!(matches!(cas.copy(&blob, &nowhere, false), Err(CasError::File(_))), "that is no missing blob");

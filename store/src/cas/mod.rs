@@ -76,7 +76,7 @@ pub struct VerifyReport {
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Blobs that were damaged, in order; they are gone now.
+    /// Blobs with a file that was damaged, in order; these files are gone now.
     pub damaged: Vec<Digest>,
 }
 

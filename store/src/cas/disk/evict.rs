@@ -1,19 +1,18 @@
 //! Evicts what was used longest ago.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bombproof_core::digest::Digest;
 
 use super::file::{apart, remove, stat};
 use super::pins::{Pins, lock_file};
 use super::{DiskCas, Form, TMP, walk};
+use crate::atomic::LEFTOVER;
 use crate::cas::{CasError, GcReport};
 
 /// Blobs that go while the lock is held once: whoever pins waits no longer than this takes.
 const BATCH: usize = 256;
-/// A file without a name that nobody wrote to for this long is of a writer that died.
-const LEFTOVER: Duration = Duration::from_secs(3600);
 
 /// Both files of a blob.
 struct Unit {
@@ -23,18 +22,32 @@ struct Unit {
 
 pub(super) fn run(cas: &DiskCas, limit_bytes: u64) -> Result<GcReport, CasError> {
     let now = SystemTime::now();
-    let mut report = GcReport { leftovers: leftovers(cas, now)?, ..GcReport::default() };
+    let leftovers = leftovers(cas, now)?;
+    let report = evict(cas, limit_bytes, now, units(cas)?)?;
+    Ok(GcReport { leftovers, ..report })
+}
+
+/// All blobs, those first that were unused for longest.
+fn units(cas: &DiskCas) -> Result<Vec<(Digest, Unit)>, CasError> {
     let mut units: HashMap<Digest, Unit> = HashMap::new();
     for file in walk::files(&cas.folder)? {
         let unit = units.entry(file.hash).or_insert(Unit { bytes: 0, last_use: file.last_use });
         unit.bytes += file.bytes;
         unit.last_use = unit.last_use.max(file.last_use);
     }
-    report.kept = units.len() as u64;
-    report.kept_bytes = units.values().map(|unit| unit.bytes).sum();
-    let mut queue: Vec<(Digest, Unit)> = units.into_iter().collect();
-    queue.sort_unstable_by_key(|(hash, unit)| (unit.last_use, *hash));
-    let mut queue = queue.into_iter().filter(|(_, unit)| apart(now, unit.last_use) >= cas.grace).peekable();
+    let mut units: Vec<(Digest, Unit)> = units.into_iter().collect();
+    units.sort_unstable_by_key(|(hash, unit)| (unit.last_use, *hash));
+    Ok(units)
+}
+
+/// Evicts those that are still unused.
+fn evict(cas: &DiskCas, limit_bytes: u64, now: SystemTime, units: Vec<(Digest, Unit)>) -> Result<GcReport, CasError> {
+    let mut report = GcReport {
+        kept: units.len() as u64,
+        kept_bytes: units.iter().map(|(_, unit)| unit.bytes).sum(),
+        ..GcReport::default()
+    };
+    let mut queue = units.into_iter().filter(|(_, unit)| apart(now, unit.last_use) >= cas.grace).peekable();
     let mut pins = Pins::default();
     while report.kept_bytes > limit_bytes && queue.peek().is_some() {
         let lock = lock_file(&cas.folder)?;
@@ -47,13 +60,16 @@ pub(super) fn run(cas: &DiskCas, limit_bytes: u64) -> Result<GcReport, CasError>
             if pins.hold(&hash) || used_since(cas, &hash, unit.last_use)? {
                 continue;
             }
-            // The second file first: it is never there alone.
+            let mut there = false;
             for form in [Form::Program, Form::Plain] {
-                remove(&cas.path(&hash, form))?;
+                there |= remove(&cas.path(&hash, form))?;
                 cas.forget(&hash, form);
             }
-            report.evicted += 1;
-            report.evicted_bytes += unit.bytes;
+            // Another process may have evicted it.
+            if there {
+                report.evicted += 1;
+                report.evicted_bytes += unit.bytes;
+            }
             report.kept -= 1;
             report.kept_bytes -= unit.bytes;
         }
@@ -82,4 +98,28 @@ fn leftovers(cas: &DiskCas, now: SystemTime) -> Result<u64, CasError> {
         }
     }
     Ok(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::{again, pass, store};
+    use super::*;
+    use crate::cas::Cas;
+
+    #[test]
+    fn what_is_used_while_others_go_stays() {
+        let (folder, cas) = store();
+        let [used, put, unused, gone] = ["used", "put", "unused", "gone"].map(|text| cas.put(text.as_bytes()).unwrap());
+        pass(&cas, Duration::from_secs(7200));
+        let listed = units(&cas).unwrap();
+        let other = again(folder.path());
+        assert!(other.get(&used).unwrap().is_some());
+        other.put(b"put").unwrap();
+        remove(&cas.path(&gone.hash, Form::Plain)).unwrap();
+        let report = evict(&cas, 0, SystemTime::now(), listed).unwrap();
+        assert_eq!((report.evicted, report.evicted_bytes, report.kept), (1, 6, 2));
+        assert_eq!(cas.missing(&[used, put, unused, gone]), [unused, gone]);
+    }
 }

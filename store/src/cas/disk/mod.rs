@@ -116,7 +116,7 @@ impl DiskCas {
             return Ok(None);
         };
         let changed = modified(&meta, &path)?;
-        if self.known(&blob.hash, form) != Some(changed) && !self.examine(&blob.hash, form, &path)? {
+        if self.known(&blob.hash, form) != Some(changed) && self.examine(&blob.hash, form, &path)? != Some(true) {
             return Ok(None);
         }
         if meta.len() != blob.size_bytes {
@@ -127,9 +127,9 @@ impl DiskCas {
         Ok(Some(path))
     }
 
-    /// Reads a file and compares it with its digest. A damaged one is dropped, and the answer is false.
-    fn examine(&self, hash: &Digest, form: Form, path: &Path) -> Result<bool, CasError> {
-        let Some(mut file) = open(path)? else { return Ok(false) };
+    /// Reads a file and says whether it is that of its digest. One that is not is dropped; `None`: there is none.
+    fn examine(&self, hash: &Digest, form: Form, path: &Path) -> Result<Option<bool>, CasError> {
+        let Some(mut file) = open(path)? else { return Ok(None) };
         let failed = |error| CasError::new("read", path, error);
         let before = file.metadata().map_err(failed)?;
         let right = hash_of(&mut file, |_| Ok(())).map_err(failed)?.hash == *hash;
@@ -138,7 +138,7 @@ impl DiskCas {
         } else {
             self.drop_damaged(hash, form, &before)?;
         }
-        Ok(right)
+        Ok(Some(right))
     }
 
     fn known(&self, hash: &Digest, form: Form) -> Option<SystemTime> {
@@ -282,11 +282,17 @@ fn copy_out(from: &Path, to: &Path, mode: u32) -> Result<bool, CasError> {
     Ok(true)
 }
 
-/// Another file system, one without hard links, or one that allows no more of them.
+/// Another file system, one without hard links, or one that allows no more of them. Or the file went: that may have been an
+/// eviction, or another process put the same blob just now, its file took the place of this one, and a copy succeeds. (Or
+/// it is the folder of the new name that is not there, and a copy says so.)
 fn cannot_be_shared(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::CrossesDevices | ErrorKind::TooManyLinks | ErrorKind::PermissionDenied | ErrorKind::Unsupported
+        ErrorKind::CrossesDevices
+            | ErrorKind::TooManyLinks
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Unsupported
+            | ErrorKind::NotFound
     )
 }
 
@@ -363,8 +369,6 @@ impl Cas for DiskCas {
         let Some(path) = self.given_out(blob, form)? else { return Ok(false) };
         match std::fs::hard_link(&path, to) {
             Ok(()) => Ok(true),
-            // It was evicted since, or else it is the folder of `to` that is not there.
-            Err(error) if error.kind() == ErrorKind::NotFound && stat(&path)?.is_none() => Ok(false),
             Err(error) if cannot_be_shared(error.kind()) => copy_out(&path, to, form.mode()),
             Err(error) => Err(CasError::new("link", to, error)),
         }
@@ -388,12 +392,12 @@ impl Cas for DiskCas {
         for entry in walk::files(&self.folder)? {
             let path = self.path(&entry.hash, entry.form);
             match self.examine(&entry.hash, entry.form, &path) {
-                Ok(true) if entry.form == Form::Plain => {
+                Ok(Some(true)) if entry.form == Form::Plain => {
                     report.blobs += 1;
                     report.bytes += entry.bytes;
                 }
-                Ok(true) => {}
-                Ok(false) => report.damaged.push(entry.hash),
+                Ok(Some(true) | None) => {}
+                Ok(Some(false)) => report.damaged.push(entry.hash),
                 // A bad place of the disk: what cannot be read is lost.
                 Err(_) => {
                     self.damaged.fetch_add(1, Ordering::Relaxed);
