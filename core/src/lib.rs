@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod report;
 pub mod schedule;
 pub mod series;
+pub mod size;
 pub mod target;
 pub mod tree;
 pub mod verdict;
