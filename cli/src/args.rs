@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bombproof_core::size::Bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Proves that every patch of a series applies, builds on every architecture and adds no warning - or names the first
@@ -35,6 +36,23 @@ pub(crate) enum Command {
     Reproduce(OneArgs),
     /// List what targets need on this machine, with the line that installs what is missing
     Doctor(TargetArgs),
+    /// Look after what is kept of builds: blobs, results of actions
+    #[command(subcommand)]
+    Cache(CacheCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Show how much is kept, and since when it is unused
+    Stats,
+    /// Evict what was used longest ago; nothing that a running check holds, and nothing of the last minutes
+    Gc {
+        /// How much content may stay: bytes, or KiB, MiB, GiB, TiB
+        #[arg(long, value_name = "SIZE", default_value = "20GiB")]
+        limit: Bytes,
+    },
+    /// Read everything and drop what is damaged; exit code 2 where anything was
+    Verify,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod cache;
 mod check;
 mod doctor;
 mod fail;
@@ -63,6 +64,7 @@ fn run(command: Command) -> Result<u8, Fail> {
         Command::Explain(args) => stored::explain(&home, &args),
         Command::Reproduce(args) => reproduce::run(&home, &args),
         Command::Doctor(args) => doctor::run(&home, &args),
+        Command::Cache(command) => cache::run(&home, &command),
     }
 }
 
