@@ -57,7 +57,7 @@ fn what_a_build_must_not_do_it_cannot_do() {
         for (what, script, works) in rows {
             let (said, log) = run(level, script);
             assert!(said.starts_with("{\"ended\":"), "{level}, {what}: {said} {log}");
-            assert_eq!(said == "{\"ended\":0}", works, "{level}, {what}: {said} {log}");
+            assert_eq!(said.starts_with("{\"ended\":[0,"), works, "{level}, {what}: {said} {log}");
         }
     }
     for level in ["namespaces", "bubblewrap"] {
@@ -65,13 +65,13 @@ fn what_a_build_must_not_do_it_cannot_do() {
             level,
             "[ $(tail -n +3 /proc/net/dev | grep -cv 'lo:') = 0 ] && [ $(ls -d /proc/[0-9]* | wc -l) -lt 12 ]",
         );
-        assert_eq!(said, "{\"ended\":0}", "{level} shows a network or other processes: {log}");
+        assert!(said.starts_with("{\"ended\":[0,"), "{level} shows a network or other processes: {log}");
     }
 }
 
 #[test]
 fn the_exit_code_is_the_commands_own_and_a_set_up_that_fails_is_told_apart() {
-    assert_eq!(run("namespaces", "exit 42").0, "{\"ended\":42}");
-    assert_eq!(run("namespaces", "kill -9 $$").0, "{\"ended\":137}");
+    assert!(run("namespaces", "exit 42").0.starts_with("{\"ended\":[42,"));
+    assert!(run("namespaces", "kill -9 $$").0.starts_with("{\"ended\":[137,"));
     assert!(run("nonsense", "true").0.starts_with("{\"refused\":"));
 }

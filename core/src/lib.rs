@@ -14,6 +14,7 @@ pub mod digest;
 pub mod id;
 pub mod kbuild;
 pub mod outcome;
+pub mod plan;
 pub mod report;
 pub mod schedule;
 pub mod series;

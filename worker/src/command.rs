@@ -57,6 +57,7 @@ pub(crate) async fn build(
         cwd: guest.clone(),
         env,
         binds: vec![Bind { host: root.clone(), guest, writable: true }],
+        overlays: Vec::new(),
         limits: Limits::for_builds(attempt.timeout_s),
         mount_point: lease.join("root"),
     };
@@ -65,7 +66,7 @@ pub(crate) async fn build(
     let Some(job) = worker.jobs.take(cancel.clone()).await else { return Err(Trouble::Interrupted) };
     let end = sandbox::run(worker.level, &spec, &log, Some(job.client()), cancel).await;
     let code = match end {
-        Ok(End::Exited(code)) => code,
+        Ok(End::Exited(code, _)) => code,
         Ok(End::TimedOut) => {
             job.lost();
             return Err(Trouble::Timeout { limit_s: attempt.timeout_s });

@@ -15,6 +15,7 @@ use bombproof_store::home::{Home, TreeLease};
 use bombproof_store::trees::TreeSource;
 use tokio::sync::{Mutex, watch};
 
+pub mod action;
 pub mod command;
 pub mod jobs;
 pub mod kbuild;

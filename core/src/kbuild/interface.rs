@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use object::read::elf::ElfFile;
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionIndex, SymbolIndex};
+use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, DigestBuilder};
 
@@ -28,7 +29,7 @@ const READ_WHOLE: &[&str] = &[
 ];
 
 /// The interface of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// Global symbols that it defines, with kind and section.
     pub defined: BTreeMap<String, String>,

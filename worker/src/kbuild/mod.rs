@@ -527,6 +527,7 @@ impl Runner<'_> {
                 self.folders.bind("log", true),
                 self.folders.bind("bin", false),
             ],
+            overlays: Vec::new(),
             limits: Limits::for_builds(self.attempt.timeout_s),
             mount_point: self.folders.host("root"),
         };
@@ -535,7 +536,7 @@ impl Runner<'_> {
         let Some(jobs) = self.worker.jobs.take(self.cancel.clone()).await else { return Err(Trouble::Interrupted) };
         let end = sandbox::run(self.worker.level, &spec, &log, Some(jobs.client()), self.cancel.clone()).await;
         match end {
-            Ok(End::Exited(code)) => Ok(code),
+            Ok(End::Exited(code, _)) => Ok(code),
             Ok(End::TimedOut) => {
                 jobs.lost();
                 Err(Trouble::Timeout { limit_s: self.attempt.timeout_s })

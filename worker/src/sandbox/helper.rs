@@ -9,15 +9,16 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::{Level, Spec, Word};
+use super::{Level, Overlay, Spec, Usage, Word};
 
 /// Folders of the system that a build may read.
 const SYSTEM: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt"];
@@ -41,10 +42,10 @@ pub fn main(args: &[std::ffi::OsString]) -> Option<i32> {
 }
 
 /// Nothing to say (`None`): the process that we started said it.
-fn report(result: Result<Option<i32>, String>) -> i32 {
+fn report(result: Result<Option<(i32, Usage)>, String>) -> i32 {
     let word = match result {
         Ok(None) => return 0,
-        Ok(Some(code)) => Word::Ended(code),
+        Ok(Some((code, usage))) => Word::Ended(code, usage),
         Err(why) => Word::Refused(why),
     };
     let line = serde_json::to_string(&word).unwrap_or_default();
@@ -62,7 +63,7 @@ fn on<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> Result<T, St
     result.map_err(|error| format!("{what}: {error}"))
 }
 
-fn outer(level: &str) -> Result<Option<i32>, String> {
+fn outer(level: &str) -> Result<Option<(i32, Usage)>, String> {
     let spec = read_spec()?;
     let level = [Level::Namespaces, Level::Bubblewrap, Level::Landlock, Level::None]
         .into_iter()
@@ -83,7 +84,7 @@ fn outer(level: &str) -> Result<Option<i32>, String> {
     }
 }
 
-fn namespaces(spec: &Spec) -> Result<Option<i32>, String> {
+fn namespaces(spec: &Spec) -> Result<Option<(i32, Usage)>, String> {
     let own = on("own program", std::env::current_exe())?;
     let (user, group) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let spaces = CloneFlags::CLONE_NEWNS
@@ -150,6 +151,9 @@ fn enter_new_root(spec: &Spec) -> Result<(), String> {
     for wanted in &spec.binds {
         bind(&wanted.host, &root.join(wanted.guest.trim_start_matches('/')), wanted.writable)?;
     }
+    for wanted in &spec.overlays {
+        overlay(wanted, &root.join(wanted.guest.trim_start_matches('/')))?;
+    }
     // While the old one can still be seen: the kernel wants a whole /proc beside a new one.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     on("mounting /proc", mount(Some("proc"), &root.join("proc"), Some("proc"), flags, none))?;
@@ -162,7 +166,7 @@ fn enter_new_root(spec: &Spec) -> Result<(), String> {
 }
 
 /// Starts the next helper with the same request; it says itself how it went.
-fn hand_over(command: &mut Command, spec: &Spec) -> Result<Option<i32>, String> {
+fn hand_over(command: &mut Command, spec: &Spec) -> Result<Option<(i32, Usage)>, String> {
     let mut child = on("starting the first process", command.stdin(Stdio::piped()).spawn())?;
     let text = on("encoding the request", serde_json::to_string(spec))?;
     let mut input = child.stdin.take();
@@ -174,7 +178,7 @@ fn hand_over(command: &mut Command, spec: &Spec) -> Result<Option<i32>, String> 
     if status.success() { Ok(None) } else { Err(format!("the first process ended with {status}")) }
 }
 
-fn inner(level: &str) -> Result<Option<i32>, String> {
+fn inner(level: &str) -> Result<Option<(i32, Usage)>, String> {
     let spec = read_spec()?;
     on("PR_SET_PDEATHSIG", prctl::set_pdeathsig(Signal::SIGKILL))?;
     if level == Level::Namespaces.name() {
@@ -220,7 +224,21 @@ fn bind(host: &Path, guest: &Path, writable: bool) -> Result<(), String> {
     on(&what, mount(none, guest, none, flags, none))
 }
 
-fn bubblewrap(spec: &Spec) -> Result<Option<i32>, String> {
+fn overlay(wanted: &Overlay, guest: &Path) -> Result<(), String> {
+    on("making a folder", std::fs::create_dir_all(guest))?;
+    // `userxattr`: in a user namespace the kernel keeps its marks in attributes of the user's.
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},userxattr",
+        wanted.lower.display(),
+        wanted.upper.display(),
+        wanted.work.display()
+    );
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let what = format!("an overlay on '{}'", wanted.lower.display());
+    on(&what, mount(Some("overlay"), guest, Some("overlay"), flags, Some(options.as_str())))
+}
+
+fn bubblewrap(spec: &Spec) -> Result<Option<(i32, Usage)>, String> {
     let own = on("own program", std::env::current_exe())?;
     let mut command = Command::new("bwrap");
     command.args(["--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--hostname", "host"]);
@@ -286,7 +304,7 @@ fn landlock(spec: &Spec) -> Result<(), String> {
     if status.ruleset == RulesetStatus::NotEnforced { Err("this kernel has no Landlock".to_owned()) } else { Ok(()) }
 }
 
-fn run_command(spec: &Spec, group: bool) -> Result<Option<i32>, String> {
+fn run_command(spec: &Spec, group: bool) -> Result<Option<(i32, Usage)>, String> {
     on("PR_SET_NO_NEW_PRIVS", prctl::set_no_new_privs())?;
     let limits = [
         (Resource::RLIMIT_FSIZE, spec.limits.file_bytes),
@@ -321,6 +339,7 @@ fn run_command(spec: &Spec, group: bool) -> Result<Option<i32>, String> {
     if group {
         command.process_group(0).env("TMPDIR", &spec.mount_point);
     }
+    let start = Instant::now();
     let mut child =
         command.spawn().map_err(|error| format!("'{program}' cannot be started in '{}': {error}", spec.cwd))?;
     let group = i32::try_from(child.id()).ok().filter(|_| group).map(nix::unistd::Pid::from_raw);
@@ -338,5 +357,11 @@ fn run_command(spec: &Spec, group: bool) -> Result<Option<i32>, String> {
     }
     let status = on("waiting", child.wait())?;
     kill();
-    Ok(Some(status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255)))
+    let used = on("getrusage", getrusage(UsageWho::RUSAGE_CHILDREN))?;
+    let micros = |time: nix::sys::time::TimeVal| u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0);
+    let usage = Usage {
+        cpu_us: micros(used.user_time()) + micros(used.system_time()),
+        wall_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+    };
+    Ok(Some((status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255), usage)))
 }

@@ -62,6 +62,19 @@ pub struct Bind {
     pub writable: bool,
 }
 
+/// A folder that a command may write to without changing it: what it writes goes to another folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Overlay {
+    /// What is seen at first; never written.
+    pub lower: PathBuf,
+    /// Where everything goes that is written.
+    pub upper: PathBuf,
+    /// An empty folder beside `upper`, for the kernel.
+    pub work: PathBuf,
+    /// In the sandbox.
+    pub guest: String,
+}
+
 /// What a command may use up.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Limits {
@@ -93,17 +106,29 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// What it sees beside the system's programs.
     pub binds: Vec<Bind>,
+    /// Folders that it seems to write; only at [`Level::Namespaces`].
+    #[serde(default)]
+    pub overlays: Vec<Overlay>,
     /// What it may use up.
     pub limits: Limits,
     /// An empty folder of ours on which the new root is mounted.
     pub mount_point: PathBuf,
 }
 
+/// What a command used up, with everything that it started and waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time (user and system) in microseconds.
+    pub cpu_us: u64,
+    /// Wall time in microseconds.
+    pub wall_us: u64,
+}
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// With this exit code; 128 + n for signal n.
-    Exited(i32),
+    Exited(i32, Usage),
     /// It ran too long and was killed.
     TimedOut,
     /// The user stopped it.
@@ -121,8 +146,8 @@ pub struct SandboxError(pub String);
 pub(crate) enum Word {
     /// It could not be set up.
     Refused(String),
-    /// The command ended.
-    Ended(i32),
+    /// The command ended, and what it used up.
+    Ended(i32, Usage),
 }
 
 /// The best level that works on this machine, and why the better ones do not.
@@ -151,14 +176,15 @@ pub async fn probe(level: Level, scratch: &Path) -> Result<(), SandboxError> {
         cwd: "/".to_owned(),
         env: Vec::new(),
         binds: Vec::new(),
+        overlays: Vec::new(),
         limits: Limits::for_builds(30),
         mount_point,
     };
     let log = File::create(folder.path().join("log")).map_err(failed)?;
     let (_keep, never) = watch::channel(false);
     match run(level, &spec, &log, None, never).await? {
-        End::Exited(0) => Ok(()),
-        end @ (End::Exited(_) | End::TimedOut | End::Cancelled) => {
+        End::Exited(0, _) => Ok(()),
+        end @ (End::Exited(..) | End::TimedOut | End::Cancelled) => {
             let said = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             Err(SandboxError(format!("'true' ended with {end:?} {}", said.trim())))
         }
@@ -220,7 +246,7 @@ pub async fn run(
         }
     };
     match said.lines().last().and_then(|line| serde_json::from_str::<Word>(line).ok()) {
-        Some(Word::Ended(code)) => Ok(End::Exited(code)),
+        Some(Word::Ended(code, usage)) => Ok(End::Exited(code, usage)),
         Some(Word::Refused(why)) => Err(SandboxError(why)),
         None => Err(SandboxError(format!("the helper ended without a word ({status})"))),
     }

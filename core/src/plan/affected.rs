@@ -1,0 +1,181 @@
+//! Which units a change reaches, and whether they are all that it reaches.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::graph::{Graph, Node};
+use crate::kbuild::reach::{self, Reach};
+
+/// One path that differs between two neighbouring states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Changed<'a> {
+    /// Below the top of the source tree.
+    pub path: &'a str,
+    /// It was not there before, is not there afterwards, or is something else than a file.
+    pub comes_or_goes: bool,
+    /// No compiler sees a difference: only comments, white space or text that this configuration switches off.
+    pub unseen: bool,
+}
+
+/// What has to be done for a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// These units have to be compiled, each because it reads that file; nothing else has to be done.
+    Units(BTreeMap<Arc<str>, String>),
+    /// More than compiles: make has to run. Why.
+    Structure(String),
+}
+
+/// The readers of each file of the source tree.
+#[derive(Debug)]
+pub struct Reverse {
+    units: Vec<Arc<str>>,
+    readers: HashMap<Arc<str>, Vec<u32>>,
+}
+
+impl Reverse {
+    /// Reads a graph the other way round.
+    pub fn of(graph: &Graph) -> Self {
+        let mut readers: Vec<Vec<u32>> = vec![Vec::new(); graph.files.len()];
+        for (unit, node) in (0..).zip(graph.units.values()) {
+            for input in &node.inputs {
+                if let Some(readers) = readers.get_mut(*input as usize) {
+                    readers.push(unit);
+                }
+            }
+        }
+        let paths = graph.files.iter().map(|(path, _)| path);
+        let of_source = paths.zip(readers).filter_map(|(path, readers)| {
+            let path = path.strip_prefix("src/")?;
+            (!readers.is_empty()).then(|| (Arc::from(path), readers))
+        });
+        Self { units: graph.units.keys().cloned().collect(), readers: of_source.collect() }
+    }
+
+    /// The units that read a file of the source tree.
+    pub fn readers(&self, path: &str) -> impl Iterator<Item = &Arc<str>> {
+        let units = self.readers.get(path).map(Vec::as_slice).unwrap_or_default();
+        units.iter().filter_map(|unit| self.units.get(*unit as usize))
+    }
+
+    /// Whether any unit reads it.
+    pub fn is_read(&self, path: &str) -> bool {
+        self.readers.contains_key(path)
+    }
+}
+
+/// What a change reaches in a graph. `more` are files that units read since, which the graph does not know of; `holds`
+/// says whether what is known of a unit holds when only lines moved (it has no diagnostics).
+pub fn reached(
+    graph: &Graph,
+    reverse: &Reverse,
+    changes: &[Changed<'_>],
+    more: &BTreeMap<Arc<str>, BTreeSet<String>>,
+    holds: &dyn Fn(&Arc<str>) -> bool,
+) -> Reached {
+    let mut units = BTreeMap::new();
+    for change in changes {
+        let path = change.path;
+        match reach::of(path) {
+            Reach::Nothing => continue,
+            Reach::Structure => return Reached::Structure(format!("'{path}' may change more than compiles")),
+            Reach::Units => {}
+        }
+        if change.comes_or_goes {
+            return Reached::Structure(format!("'{path}' comes or goes"));
+        }
+        if graph.others.contains(path) && !change.unseen {
+            return Reached::Structure(format!("'{path}' is read by a step that is no compile"));
+        }
+        let also = more.iter().filter(|(_, paths)| paths.contains(path)).map(|(unit, _)| unit);
+        for unit in reverse.readers(path).chain(also) {
+            if change.unseen && holds(unit) {
+                continue;
+            }
+            match graph.units.get(unit) {
+                Some(Node { compile: Some(_), .. }) => {
+                    units.entry(Arc::clone(unit)).or_insert_with(|| path.to_owned());
+                }
+                Some(_) | None => {
+                    return Reached::Structure(format!("'{unit}' reads '{path}' and is made by make alone"));
+                }
+            }
+        }
+    }
+    Reached::Units(units)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::InputFile;
+    use crate::digest::BlobDigest;
+    use crate::plan::graph::Compile;
+
+    fn graph() -> Graph {
+        let files = ["src/a.c", "src/include/h.h", "src/include/lds.h", "out/g.h", "src/tool.h"];
+        let file =
+            |path: &&str| (Arc::from(*path), InputFile { blob: BlobDigest::of(path.as_bytes()), executable: false });
+        let node = |inputs: &[u32], known: bool| Node {
+            compile: known.then(|| Compile { argv: Vec::new(), depfile: String::new() }),
+            inputs: inputs.to_vec(),
+            plain: true,
+            objtool: None,
+            made: None,
+            interface: None,
+        };
+        Graph {
+            files: files.iter().map(file).collect(),
+            words: Vec::new(),
+            units: [
+                (Arc::from("a.o"), node(&[0, 1, 3], true)),
+                (Arc::from("b.o"), node(&[1, 2], true)),
+                (Arc::from("tool"), node(&[4], false)),
+            ]
+            .into(),
+            others: ["include/lds.h".to_owned()].into(),
+            modules: BTreeMap::new(),
+            autoconf: BlobDigest::of(b""),
+            system_map: None,
+            symvers: None,
+        }
+    }
+
+    #[test]
+    fn table() {
+        let graph = graph();
+        let reverse = Reverse::of(&graph);
+        let more = BTreeMap::from([(Arc::from("b.o"), BTreeSet::from(["include/new.h".to_owned()]))]);
+        let plain = |path| Changed { path, comes_or_goes: false, unseen: false };
+        let comes = |path| Changed { comes_or_goes: true, ..plain(path) };
+        let unseen = |path| Changed { unseen: true, ..plain(path) };
+        for (changes, want) in [
+            (vec![], Ok("")),
+            (vec![plain("a.c")], Ok("a.o")),
+            (vec![plain("include/h.h")], Ok("a.o b.o")),
+            (vec![plain("a.c"), plain("include/h.h")], Ok("a.o b.o")),
+            (vec![plain("include/nobody.h")], Ok("")),
+            (vec![plain("include/new.h")], Ok("b.o")),
+            (vec![plain("Documentation/x.rst"), comes("Documentation/y.rst")], Ok("")),
+            (vec![unseen("a.c")], Ok("a.o")),
+            (vec![unseen("include/h.h")], Ok("a.o")),
+            (vec![unseen("include/lds.h")], Ok("")),
+            (vec![comes("include/nobody.h")], Err("comes or goes")),
+            (vec![plain("include/lds.h")], Err("no compile")),
+            (vec![plain("tool.h")], Err("made by make alone")),
+            (vec![plain("kernel/Makefile")], Err("more than compiles")),
+        ] {
+            // `a.o` has a diagnostic: its lines would have to move.
+            let got = reached(&graph, &reverse, &changes, &more, &|unit| &**unit != "a.o");
+            match (got, want) {
+                (Reached::Units(units), Ok(want)) => {
+                    let names: Vec<&str> = units.keys().map(|unit| &**unit).collect();
+                    assert_eq!(names.join(" "), want, "{changes:?}");
+                }
+                (Reached::Structure(why), Err(want)) => assert!(why.contains(want), "{why}"),
+                (got, want) => panic!("{changes:?}: {got:?} instead of {want:?}"),
+            }
+        }
+        assert!(reverse.is_read("a.c") && !reverse.is_read("g.h"));
+    }
+}

@@ -1,0 +1,151 @@
+//! The action graph of a state: every unit of a build, with its command, what it reads and what follows it.
+//!
+//! It is read off a build that went through. It holds for later states as long as the structure of the build is the same:
+//! no makefile, no configuration, no generated file, no set of files changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::InputFile;
+use crate::digest::BlobDigest;
+use crate::kbuild::interface::Interface;
+
+/// A word or a path, by its place in the graph's table.
+pub type Index = u32;
+
+/// The action graph of one state on one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graph {
+    /// Every file that a unit reads, by path below the input root (`src/...`, `out/...`), as it was in this state.
+    pub files: Vec<(Arc<str>, InputFile)>,
+    /// Words of commands.
+    pub words: Vec<Arc<str>>,
+    /// The units, by output below the build folder.
+    pub units: BTreeMap<Arc<str>, Node>,
+    /// Files of the source tree that other steps name: linker scripts, generators, host programs.
+    pub others: BTreeSet<String>,
+    /// The objects of each module, by its `.mod` file.
+    pub modules: BTreeMap<String, Vec<String>>,
+    /// `include/generated/autoconf.h`.
+    pub autoconf: BlobDigest,
+    /// `System.map`, where the image was linked.
+    pub system_map: Option<BlobDigest>,
+    /// `Module.symvers`, where modules were made.
+    pub symvers: Option<BlobDigest>,
+}
+
+/// One unit of a graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its command; `None`: it is not understood well enough to be run outside of make.
+    pub compile: Option<Compile>,
+    /// What it reads, generated files included; sorted. Without a command only files of the source tree.
+    pub inputs: Vec<Index>,
+    /// It goes into an archive or a module as it is, and nothing but `objtool` follows the compile.
+    pub plain: bool,
+    /// The words of the `objtool` run that follows the compile.
+    pub objtool: Option<Vec<Index>>,
+    /// What the compile itself made, before anything that follows.
+    pub made: Option<BlobDigest>,
+    /// What a link sees of the object as it was in this state.
+    pub interface: Option<Interface>,
+}
+
+/// The compile of a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compile {
+    /// Its words.
+    pub argv: Vec<Index>,
+    /// The dependency list that it writes, below the build folder.
+    pub depfile: String,
+}
+
+impl Graph {
+    /// The words of a command.
+    pub fn command(&self, words: &[Index]) -> Vec<String> {
+        words.iter().filter_map(|word| self.words.get(*word as usize)).map(|word| word.to_string()).collect()
+    }
+
+    /// The files that a node reads.
+    pub fn inputs<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a (Arc<str>, InputFile)> {
+        node.inputs.iter().filter_map(|input| self.files.get(*input as usize))
+    }
+
+    /// Whether all places point into the tables: a stored graph is not believed blindly.
+    pub fn is_whole(&self) -> bool {
+        let word = |index: &Index| (*index as usize) < self.words.len();
+        self.units.values().all(|node| {
+            node.inputs.iter().all(|input| (*input as usize) < self.files.len())
+                && node.compile.iter().flat_map(|compile| &compile.argv).all(word)
+                && node.objtool.iter().flatten().all(word)
+        })
+    }
+}
+
+/// Gives each distinct text one place in a table.
+#[derive(Debug, Default)]
+pub struct Table {
+    texts: Vec<Arc<str>>,
+    places: HashMap<Arc<str>, Index>,
+}
+
+impl Table {
+    /// The place of a text.
+    pub fn place(&mut self, text: &str) -> Index {
+        if let Some(known) = self.places.get(text) {
+            return *known;
+        }
+        let place = Index::try_from(self.texts.len()).unwrap_or(Index::MAX);
+        let text: Arc<str> = Arc::from(text);
+        self.texts.push(Arc::clone(&text));
+        self.places.insert(text, place);
+        place
+    }
+
+    /// All texts, in the order of their places.
+    pub fn into_texts(self) -> Vec<Arc<str>> {
+        self.texts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_that_points_nowhere_is_not_whole() {
+        let mut words = Table::default();
+        let argv = vec![words.place("gcc"), words.place("-c"), words.place("gcc")];
+        assert_eq!(argv, [0, 1, 0]);
+        let file = InputFile { blob: BlobDigest::of(b""), executable: false };
+        let node = Node {
+            compile: Some(Compile { argv, depfile: ".a.o.d".to_owned() }),
+            inputs: vec![0],
+            plain: true,
+            objtool: None,
+            made: None,
+            interface: None,
+        };
+        let graph = Graph {
+            files: vec![(Arc::from("src/a.c"), file)],
+            words: words.into_texts(),
+            units: [(Arc::from("a.o"), node)].into(),
+            others: BTreeSet::new(),
+            modules: BTreeMap::new(),
+            autoconf: BlobDigest::of(b""),
+            system_map: None,
+            symvers: None,
+        };
+        assert!(graph.is_whole());
+        let text = serde_json::to_string(&graph).unwrap();
+        assert_eq!(serde_json::from_str::<Graph>(&text).unwrap(), graph);
+        let mut broken = graph.clone();
+        broken.files.clear();
+        assert!(!broken.is_whole());
+        let mut broken = graph;
+        broken.words.pop();
+        assert!(!broken.is_whole());
+    }
+}

@@ -1,0 +1,45 @@
+//! What a link would make of new objects, compared with the last link that went through.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::graph::Graph;
+use crate::kbuild::interface::{self, Interface, Linked, View};
+use crate::outcome::LinkCheck;
+
+/// Judges objects that are not those of the last link: `now` holds the interface of every unit that was compiled since, by
+/// output. The reason, where only the link can tell.
+///
+/// # Errors
+/// The reason, in words that fit after "make runs:".
+pub fn check(graph: &Graph, linked: &Linked, now: &BTreeMap<Arc<str>, Interface>) -> Result<LinkCheck, String> {
+    let mut known = LinkCheck::Unchanged;
+    for (unit, after) in now {
+        let before = graph.units.get(unit).and_then(|node| node.interface.as_ref());
+        let Some(before) = before else { return Err(format!("what the link saw of '{unit}' is not known")) };
+        if before == after {
+            continue;
+        }
+        let mut owners = graph.modules.values().filter(|objects| objects.iter().any(|object| **object == **unit));
+        let view = match (owners.next(), owners.next()) {
+            (None, _) => interface::view_in_image(before, after, linked),
+            (Some(objects), None) => {
+                let others = objects.iter().filter(|other| ***other != **unit).map(|other| {
+                    let other = other.as_str();
+                    now.get(other).or_else(|| graph.units.get(other).and_then(|node| node.interface.as_ref()))
+                });
+                match others.map(|other| other.cloned()).collect::<Option<Vec<_>>>() {
+                    Some(others) => interface::view_in_module(before, after, &others, linked),
+                    None => View::Unclear("an object of its module is not understood".to_owned()),
+                }
+            }
+            (Some(_), Some(_)) => View::Unclear("it is part of several modules".to_owned()),
+        };
+        match view {
+            View::Same => {}
+            View::Resolved => known = LinkCheck::Symbols,
+            View::Unclear(why) => return Err(format!("the link sees another '{unit}': {why}")),
+        }
+    }
+    Ok(known)
+}

@@ -1,0 +1,1 @@
+//! Whether a compiler sees a difference between two versions of a file.

@@ -1,0 +1,255 @@
+//! Runs actions: hermetic, each in a sandbox that holds exactly the files that the action declares, at fixed paths.
+//!
+//! A slot keeps its files from one action to the next and changes only what differs: neighbouring compiles share most of
+//! their headers. The files are links to blobs, mounted read-only; what the action writes goes to a folder of its own, from which
+//! the declared outputs are taken. A file that was not declared is not there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bombproof_core::action::{Action, ActionResult, InputTree, OutputFile};
+use bombproof_core::digest::Digest;
+use bombproof_core::kbuild::log::{self, MachineTrouble};
+use bombproof_core::outcome::Trouble;
+use bombproof_store::cas::Cas;
+use bombproof_store::home::{Home, TreeLease};
+use tokio::sync::watch;
+
+use crate::full_disk;
+use crate::jobs::Jobs;
+use crate::sandbox::{self, Bind, End, Level, Limits, Overlay, Spec};
+
+/// Where the source tree is in every sandbox.
+pub const SOURCE: &str = "/bombproof/src";
+/// Where the build folder is in every sandbox.
+pub const OUTPUT: &str = "/bombproof/out";
+
+/// A single compile that takes longer than this, in seconds, is stuck.
+const ACTION_LIMIT_S: u64 = 1800;
+
+/// Whether actions can be run at this level: they need fixed paths, and folders that only seem to be written.
+pub fn supported(level: Level) -> bool {
+    match level {
+        Level::Namespaces => true,
+        Level::Bubblewrap | Level::Landlock | Level::None => false,
+    }
+}
+
+/// The folders that a command sees as source tree and build folder; neither is ever written.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Seen at [`SOURCE`]; `None`: nothing is there.
+    pub source: Option<PathBuf>,
+    /// Seen at [`OUTPUT`].
+    pub output: PathBuf,
+}
+
+/// A command as it is run in a view.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// Program and arguments.
+    pub argv: &'a [String],
+    /// The whole environment.
+    pub env: &'a BTreeMap<String, String>,
+    /// Files that it makes, below [`OUTPUT`].
+    pub outputs: &'a [String],
+}
+
+/// Runs actions on this machine.
+pub struct Actions {
+    level: Level,
+    home: Home,
+    cas: Arc<dyn Cas>,
+    jobs: Arc<Jobs>,
+    slots: Mutex<Vec<Slot>>,
+}
+
+/// A folder for one action at a time.
+struct Slot {
+    lease: TreeLease,
+    /// What lies below `root`.
+    layout: InputTree,
+    folders: HashSet<PathBuf>,
+}
+
+fn disk(what: &str) -> impl Fn(std::io::Error) -> Trouble {
+    move |error| Trouble::Disk { detail: format!("{what}: {error}") }
+}
+
+impl Actions {
+    /// Runs actions with so many jobs, on the blobs of this store.
+    pub fn new(level: Level, home: &Home, cas: Arc<dyn Cas>, jobs: Arc<Jobs>) -> Self {
+        Self { level, home: home.clone(), cas, jobs, slots: Mutex::default() }
+    }
+
+    /// The store of blobs.
+    pub fn cas(&self) -> &Arc<dyn Cas> {
+        &self.cas
+    }
+
+    /// Runs an action when a job is free. Its outputs are in the store when it returns.
+    ///
+    /// # Errors
+    /// When there is no answer: a blob is missing, the sandbox, the disk, a kill, the time limit.
+    pub async fn run(&self, action: &Action, cancel: watch::Receiver<bool>) -> Result<ActionResult, Trouble> {
+        if action.folder != "out" {
+            return Err(Trouble::Internal { detail: format!("no action runs in '{}'", action.folder) });
+        }
+        let Some(_job) = self.jobs.take(cancel.clone()).await else { return Err(Trouble::Interrupted) };
+        let slot = self.slot()?;
+        let (cas, inputs) = (Arc::clone(&self.cas), action.inputs.clone());
+        let laid = tokio::task::spawn_blocking(move || {
+            let mut slot = slot;
+            let done = slot.lay_out(&inputs, cas.as_ref());
+            (slot, done)
+        });
+        let (slot, done) = laid.await.map_err(|error| Trouble::Internal { detail: error.to_string() })?;
+        done?;
+        let root = slot.lease.path().join("root");
+        let source = Some(root.join("src")).filter(|source| source.is_dir());
+        let view = View { source, output: root.join("out") };
+        let run = Run { argv: &action.argv, env: &action.env, outputs: &action.outputs };
+        let result = self.run_in(&view, &slot.lease.path().join("run"), run, cancel).await;
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+        result
+    }
+
+    /// Runs a command in a view, without waiting for a job; `scratch` is a folder that nobody else uses.
+    ///
+    /// # Errors
+    /// As [`Actions::run`].
+    pub async fn run_in(
+        &self,
+        view: &View,
+        scratch: &Path,
+        run: Run<'_>,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<ActionResult, Trouble> {
+        let (upper, work, mount_point, log_file) =
+            (scratch.join("upper"), scratch.join("work"), scratch.join("root"), scratch.join("log"));
+        for folder in [&upper, &work] {
+            match std::fs::remove_dir_all(folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(disk("scratch folder")(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        for folder in [&upper, &work, &mount_point, &view.output] {
+            std::fs::create_dir_all(folder).map_err(disk("scratch folder"))?;
+        }
+        for output in run.outputs {
+            let folder = upper.join(output);
+            std::fs::create_dir_all(folder.parent().unwrap_or(&upper)).map_err(disk("scratch folder"))?;
+        }
+        let bind = |host: &PathBuf| Bind { host: host.clone(), guest: SOURCE.to_owned(), writable: false };
+        let spec = Spec {
+            argv: run.argv.to_vec(),
+            cwd: OUTPUT.to_owned(),
+            env: run.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            binds: view.source.iter().map(bind).collect(),
+            overlays: vec![Overlay {
+                lower: view.output.clone(),
+                upper: upper.clone(),
+                work,
+                guest: OUTPUT.to_owned(),
+            }],
+            limits: Limits::for_builds(ACTION_LIMIT_S),
+            mount_point,
+        };
+        let log = File::create(&log_file).map_err(disk("the log"))?;
+        let end = sandbox::run(self.level, &spec, &log, None, cancel).await;
+        let (exit, usage) = match end {
+            Ok(End::Exited(code, usage)) => (code, usage),
+            Ok(End::TimedOut) => return Err(Trouble::Timeout { limit_s: ACTION_LIMIT_S }),
+            Ok(End::Cancelled) => return Err(Trouble::Interrupted),
+            Err(error) => return Err(Trouble::Sandbox { detail: error.to_string() }),
+        };
+        let stderr = std::fs::read(&log_file).map_err(disk("the log"))?;
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        if exit >= 128 {
+            let what = run.outputs.first().cloned().unwrap_or_default();
+            return Err(Trouble::Killed { detail: format!("'{what}' ended with {exit}") });
+        }
+        if exit != 0 {
+            match log::machine_trouble(&stderr) {
+                Some(MachineTrouble::Disk(detail)) => return Err(Trouble::Disk { detail }),
+                Some(MachineTrouble::Killed(detail)) => return Err(Trouble::Killed { detail }),
+                None => {}
+            }
+            if let Some(full) = full_disk(scratch) {
+                return Err(full);
+            }
+        }
+        let outputs = if exit == 0 { self.collect(&upper, run.outputs)? } else { Vec::new() };
+        Ok(ActionResult { exit, outputs, stderr, cpu_us: usage.cpu_us, wall_us: usage.wall_us })
+    }
+
+    fn collect(&self, upper: &Path, declared: &[String]) -> Result<Vec<OutputFile>, Trouble> {
+        use std::os::unix::fs::PermissionsExt;
+        let mut outputs = Vec::new();
+        for path in declared {
+            let file = upper.join(path);
+            // A link could lead anywhere: only a file of its own is an output.
+            let Ok(kind) = std::fs::symlink_metadata(&file) else { continue };
+            if kind.is_file() {
+                let executable = kind.permissions().mode() & 0o111 != 0;
+                let blob = self.cas.put_file(&file).map_err(|error| Trouble::Disk { detail: error.to_string() })?;
+                outputs.push(OutputFile { path: path.clone(), blob, executable });
+            }
+        }
+        Ok(outputs)
+    }
+
+    fn slot(&self) -> Result<Slot, Trouble> {
+        if let Some(slot) = self.slots.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(slot);
+        }
+        let key = Digest::of(b"bombproof/action-slot/v1");
+        let lease = self.home.take_tree(&key).map_err(|error| Trouble::Disk { detail: error.to_string() })?;
+        // What another process left there is not known.
+        match std::fs::remove_dir_all(lease.path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(disk("a slot for actions")(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        std::fs::create_dir_all(lease.path().join("root/out")).map_err(disk("a slot for actions"))?;
+        Ok(Slot { lease, layout: InputTree::new(), folders: HashSet::new() })
+    }
+}
+
+impl Slot {
+    /// Makes `root` hold these files and no others.
+    fn lay_out(&mut self, wanted: &InputTree, cas: &dyn Cas) -> Result<(), Trouble> {
+        let root = self.lease.path().join("root");
+        let differs = |path: &String, file| wanted.get(path) != Some(file);
+        let gone: Vec<String> =
+            self.layout.iter().filter(|(path, file)| differs(path, *file)).map(|(path, _)| path.clone()).collect();
+        for path in gone {
+            std::fs::remove_file(root.join(&path)).map_err(disk(&path))?;
+            self.layout.remove(&path);
+        }
+        for (path, file) in wanted {
+            if self.layout.contains_key(path) {
+                continue;
+            }
+            if !path.starts_with("src/") && !path.starts_with("out/") {
+                return Err(Trouble::Internal { detail: format!("'{path}' is no input of an action") });
+            }
+            let to = root.join(path);
+            if let Some(folder) = to.parent().filter(|folder| !self.folders.contains(*folder)) {
+                std::fs::create_dir_all(folder).map_err(disk(path))?;
+                self.folders.insert(folder.to_owned());
+            }
+            let linked = cas.link(&file.blob, &to, file.executable);
+            if !linked.map_err(|error| Trouble::Disk { detail: error.to_string() })? {
+                return Err(Trouble::Tree { detail: format!("the blob of '{path}' is not in the store") });
+            }
+            self.layout.insert(path.clone(), *file);
+        }
+        Ok(())
+    }
+}
