@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use bombproof_core::kbuild::invocation::{self, Invocation};
-use bombproof_core::kbuild::record::Record;
+use bombproof_core::kbuild::record::{Known, Record};
 use nix::sys::resource::{UsageWho, getrusage};
 
 /// Where the journal is.
@@ -84,6 +84,7 @@ fn recorded(mut command: Command, argv: Vec<String>, journal: &Path) -> std::io:
         max_rss_kib: u64::try_from(usage.max_rss()).unwrap_or(0),
         stderr: cut(&stderr),
         depfile: depfile.map(|text| String::from_utf8_lossy(&text).into_owned()),
+        known: Known::Ran,
     };
     let mut line = serde_json::to_vec(&record)?;
     line.push(b'\n');

@@ -29,4 +29,20 @@ pub struct Record {
     /// The text of the dependency file that the command asked for, if it wrote one.
     #[serde(default)]
     pub depfile: Option<String>,
+    /// Whether it had to run.
+    #[serde(default)]
+    pub known: Known,
+}
+
+/// Where the outcome of a compile is from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Known {
+    /// The compiler ran.
+    #[default]
+    Ran,
+    /// The same compile ran before: same command, same inputs.
+    Cached,
+    /// A compile ran before in which the compiler saw the same text.
+    Token,
 }

@@ -44,7 +44,7 @@ impl Reverse {
                 }
             }
         }
-        let paths = graph.files.iter().map(|(path, _)| path);
+        let paths = graph.files.iter().map(|file| &file.path);
         let of_source = paths.zip(readers).filter_map(|(path, readers)| {
             let path = path.strip_prefix("src/")?;
             (!readers.is_empty()).then(|| (Arc::from(path), readers))
@@ -110,12 +110,15 @@ mod tests {
     use super::*;
     use crate::action::InputFile;
     use crate::digest::BlobDigest;
-    use crate::plan::graph::Compile;
+    use crate::plan::graph::{Compile, GraphFile};
 
     fn graph() -> Graph {
         let files = ["src/a.c", "src/include/h.h", "src/include/lds.h", "out/g.h", "src/tool.h"];
-        let file =
-            |path: &&str| (Arc::from(*path), InputFile { blob: BlobDigest::of(path.as_bytes()), executable: false });
+        let file = |path: &&str| GraphFile {
+            path: Arc::from(*path),
+            file: InputFile { blob: BlobDigest::of(path.as_bytes()), executable: false },
+            symbols: Vec::new(),
+        };
         let node = |inputs: &[u32], known: bool| Node {
             compile: known.then(|| Compile { argv: Vec::new(), depfile: String::new() }),
             inputs: inputs.to_vec(),
@@ -126,6 +129,8 @@ mod tests {
         };
         Graph {
             files: files.iter().map(file).collect(),
+            generated: BTreeMap::new(),
+            objtool: None,
             words: Vec::new(),
             units: [
                 (Arc::from("a.o"), node(&[0, 1, 3], true)),

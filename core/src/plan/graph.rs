@@ -18,8 +18,12 @@ pub type Index = u32;
 /// The action graph of one state on one target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Graph {
-    /// Every file that a unit reads, by path below the input root (`src/...`, `out/...`), as it was in this state.
-    pub files: Vec<(Arc<str>, InputFile)>,
+    /// Every file that a unit reads, as it was in this state.
+    pub files: Vec<GraphFile>,
+    /// Every header that was generated, read or not, by path below the input root.
+    pub generated: BTreeMap<String, InputFile>,
+    /// The program of `objtool` runs.
+    pub objtool: Option<InputFile>,
     /// Words of commands.
     pub words: Vec<Arc<str>>,
     /// The units, by output below the build folder.
@@ -34,6 +38,17 @@ pub struct Graph {
     pub system_map: Option<BlobDigest>,
     /// `Module.symvers`, where modules were made.
     pub symvers: Option<BlobDigest>,
+}
+
+/// A file of a graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraphFile {
+    /// Below the input root: `src/...` or `out/...`.
+    pub path: Arc<str>,
+    /// Its content.
+    pub file: InputFile,
+    /// The configuration symbols that its text mentions.
+    pub symbols: Vec<Index>,
 }
 
 /// One unit of a graph.
@@ -69,18 +84,20 @@ impl Graph {
     }
 
     /// The files that a node reads.
-    pub fn inputs<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a (Arc<str>, InputFile)> {
+    pub fn inputs<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a GraphFile> {
         node.inputs.iter().filter_map(|input| self.files.get(*input as usize))
     }
 
     /// Whether all places point into the tables: a stored graph is not believed blindly.
     pub fn is_whole(&self) -> bool {
         let word = |index: &Index| (*index as usize) < self.words.len();
-        self.units.values().all(|node| {
-            node.inputs.iter().all(|input| (*input as usize) < self.files.len())
-                && node.compile.iter().flat_map(|compile| &compile.argv).all(word)
-                && node.objtool.iter().flatten().all(word)
-        })
+        let files = self.files.iter().flat_map(|file| &file.symbols).all(word);
+        files
+            && self.units.values().all(|node| {
+                node.inputs.iter().all(|input| (*input as usize) < self.files.len())
+                    && node.compile.iter().flat_map(|compile| &compile.argv).all(word)
+                    && node.objtool.iter().flatten().all(word)
+            })
     }
 }
 
@@ -129,7 +146,9 @@ mod tests {
             interface: None,
         };
         let graph = Graph {
-            files: vec![(Arc::from("src/a.c"), file)],
+            files: vec![GraphFile { path: Arc::from("src/a.c"), file, symbols: vec![1] }],
+            generated: BTreeMap::new(),
+            objtool: None,
             words: words.into_texts(),
             units: [(Arc::from("a.o"), node)].into(),
             others: BTreeSet::new(),
