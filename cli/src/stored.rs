@@ -248,12 +248,12 @@ fn evidence(home: &Home, one: &One, tree: &str, out: &mut String) {
             Outcome::Skipped => "was skipped",
             Outcome::Trouble(_) => "gave no answer",
         };
-        let gone = before.units.keys().filter(|unit| !this.units.contains_key(*unit)).count();
-        let come = this.units.keys().filter(|unit| !before.units.contains_key(*unit)).count();
+        let gone = before.units.keys().filter(|unit| !this.units.contains_key(unit)).count();
+        let come = this.units.keys().filter(|unit| !before.units.contains_key(unit)).count();
         let changed = this
             .units
             .iter()
-            .filter(|(output, unit)| before.units.get(*output).is_some_and(|old| old.command != unit.command))
+            .filter(|(output, unit)| before.units.get(output).is_some_and(|old| old.command != unit.command))
             .count();
         let _ = writeln!(
             out,

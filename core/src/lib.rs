@@ -6,7 +6,7 @@
 //!
 //! The flow through the modules: [`series`] -> [`tree`] -> [`target`] -> [`kbuild`] (what a build said) ->
 //! [`diagnostic`] -> [`outcome`] (one state on one target) -> [`verdict`] (one patch on one target) -> [`report`].
-//! [`schedule`] decides what runs next.
+//! [`schedule`] decides what runs next; in [`shared`] is what results of neighbouring states hold in common.
 
 pub mod action;
 pub mod diagnostic;
@@ -18,6 +18,7 @@ pub mod plan;
 pub mod report;
 pub mod schedule;
 pub mod series;
+pub mod shared;
 pub mod size;
 pub mod target;
 pub mod tree;

@@ -1,11 +1,16 @@
 //! Outcomes: what one attempt to build one state on one target gave, why, and whose fault it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
+use crate::shared::{Shared, SharedMap, SharedSet};
+
+mod delta;
+
+pub use delta::Delta;
 
 /// The step of a build that failed, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -167,21 +172,22 @@ pub enum Outcome {
 /// The settled answer for one state on one target: all that verdicts are made of.
 ///
 /// It says what *this state* is like, however it was reached (incrementally, from scratch, after a crash), so that it
-/// can be stored under the digest of target and tree and used again.
+/// can be stored under the digest of target and tree and used again. Results of neighbouring states are nearly equal and
+/// hold in common what is equal: see [`StateResult::share_with`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateResult {
     /// What the attempt gave.
     pub outcome: Outcome,
     /// Everything that was compiled in this state, by the path of its output below the build folder.
-    pub units: BTreeMap<String, Unit>,
+    pub units: SharedMap<Shared<Unit>>,
     /// Diagnostics that belong to no unit, by scope.
-    pub scopes: BTreeMap<Scope, ScopeState>,
+    pub scopes: Shared<BTreeMap<Scope, ScopeState>>,
     /// Paths of the source tree that compiles of this state read, sorted.
-    pub inputs: BTreeSet<String>,
+    pub inputs: SharedSet,
     /// The configuration after `olddefconfig`: symbol (without `CONFIG_`) to value, unset symbols absent.
-    pub config: BTreeMap<String, String>,
+    pub config: SharedMap<String>,
     /// Symbols asked for by fragments that did not take effect: symbol to (asked, got).
-    pub not_effective: BTreeMap<String, (String, String)>,
+    pub not_effective: Shared<BTreeMap<String, (String, String)>>,
     /// What it cost to find out.
     pub cost: Cost,
     /// What is known of the link.
@@ -281,16 +287,25 @@ impl StateResult {
     pub fn trouble(trouble: Trouble) -> Self {
         Self {
             outcome: Outcome::Trouble(trouble),
-            units: BTreeMap::new(),
-            scopes: BTreeMap::new(),
-            inputs: BTreeSet::new(),
-            config: BTreeMap::new(),
-            not_effective: BTreeMap::new(),
+            units: SharedMap::default(),
+            scopes: Shared::default(),
+            inputs: SharedSet::default(),
+            config: SharedMap::default(),
+            not_effective: Shared::default(),
             cost: Cost::default(),
             link: LinkCheck::None,
             why: String::new(),
             made: BTreeMap::new(),
         }
+    }
+
+    /// Holds in common with another result what is equal, unit by unit. Nothing that it says changes.
+    pub fn share_with(&mut self, other: &Self) {
+        self.units.share_with(&other.units);
+        self.scopes.share_with(&other.scopes);
+        self.inputs.share_with(&other.inputs);
+        self.config.share_with(&other.config);
+        self.not_effective.share_with(&other.not_effective);
     }
 }
 

@@ -167,8 +167,6 @@ impl ResultStore for MemoryResults {
 /// The laws of every result store.
 #[cfg(test)]
 pub(crate) mod laws {
-    use std::collections::{BTreeMap, BTreeSet};
-
     use bombproof_core::outcome::{Cost, Failure, LinkCheck, Stage, Trouble};
 
     use super::*;
@@ -176,15 +174,13 @@ pub(crate) mod laws {
     pub(crate) fn result(outcome: Outcome) -> StateResult {
         StateResult {
             outcome,
-            units: BTreeMap::new(),
-            scopes: BTreeMap::new(),
-            inputs: BTreeSet::from(["kernel/fork.c".to_owned()]),
-            config: BTreeMap::from([("SMP".to_owned(), "y".to_owned())]),
-            not_effective: BTreeMap::new(),
+            inputs: ["kernel/fork.c"].into(),
+            config: [("SMP", "y")].into(),
             cost: Cost { compiles: 3, ..Cost::default() },
             link: LinkCheck::Symbols,
             why: "the link sees no difference".to_owned(),
-            made: BTreeMap::from([("a.o".to_owned(), "a.c".to_owned())]),
+            made: [("a.o".to_owned(), "a.c".to_owned())].into(),
+            ..StateResult::trouble(Trouble::Interrupted)
         }
     }
 

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::shared::SharedMap;
+
 /// A configuration: symbol without `CONFIG_` to value.
 pub type Config = BTreeMap<String, String>;
 
@@ -40,14 +42,9 @@ pub fn not_effective(asked: &Config, got: &Config) -> BTreeMap<String, (String, 
 
 /// What differs between the configurations of two states, `FOO: n -> y`, sorted. What the compiler is
 /// (`CC_VERSION_TEXT`) is no part of it.
-pub fn drift(before: &Config, after: &Config) -> Vec<String> {
-    let symbols: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let value = |config: &Config, symbol: &String| config.get(symbol).map_or("n".to_owned(), Clone::clone);
-    symbols
-        .into_iter()
-        .filter(|symbol| before.get(*symbol) != after.get(*symbol))
-        .map(|symbol| format!("{symbol}: {} -> {}", value(before, symbol), value(after, symbol)))
-        .collect()
+pub fn drift(before: &SharedMap<String>, after: &SharedMap<String>) -> Vec<String> {
+    let value = |value: Option<&String>| value.map_or("n".to_owned(), Clone::clone);
+    before.differences(after).map(|it| format!("{}: {} -> {}", it.key, value(it.before), value(it.after))).collect()
 }
 
 /// Whether a change of this path may change what Kconfig says: Kconfig files, default configurations, makefiles on its
@@ -76,7 +73,8 @@ mod tests {
         let missing = not_effective(&config, &got);
         assert_eq!(missing.keys().collect::<Vec<_>>(), ["A", "C"]);
         assert_eq!(missing["A"], ("m".to_owned(), "y".to_owned()));
-        assert_eq!(drift(&got, &effective("CONFIG_D=y\n")), ["A: y -> n", "D: n -> y"]);
+        let (got, other) = ((&got).into(), (&effective("CONFIG_D=y\n")).into());
+        assert_eq!(drift(&got, &other), ["A: y -> n", "D: n -> y"]);
         assert_eq!(drift(&got, &got), Vec::<String>::new());
     }
 

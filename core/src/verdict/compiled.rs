@@ -1,7 +1,8 @@
 //! Whether a patch touches anything that is compiled on a target.
 
-use crate::outcome::StateResult;
+use crate::outcome::{StateResult, Unit};
 use crate::series::FileChange;
+use crate::shared::Shared;
 
 /// Whether the changes between two states touch what is compiled: a file that a compile of either state reads, the set of
 /// units, a command, the configuration, or a makefile that governs a unit. In doubt it does.
@@ -14,11 +15,15 @@ pub fn touches(changes: &[FileChange], before: &StateResult, after: &StateResult
     if paths.clone().any(|path| before.inputs.contains(path) || after.inputs.contains(path)) {
         return true;
     }
-    if paths.clone().any(|path| governs(path, after) || governs(path, before)) {
+    let one = before.units.is_one_with(&after.units);
+    if paths.clone().any(|path| governs(path, after) || (!one && governs(path, before))) {
         return true;
     }
-    let same_units = before.units.len() == after.units.len()
-        && before.units.iter().zip(&after.units).all(|(a, b)| a.0 == b.0 && a.1.command == b.1.command);
+    let mut differences = before.units.differences(&after.units);
+    let same_units = differences.all(|unit| match (unit.before, unit.after) {
+        (Some(before), Some(after)) => before.command == after.command,
+        (Some(_) | None, _) => false,
+    });
     !same_units || before.config != after.config
 }
 
@@ -37,12 +42,10 @@ fn governs(path: &str, state: &StateResult) -> bool {
         || path.starts_with("tools/")
         || path.starts_with("samples/");
     if is_makefile && folder.starts_with("arch/") {
-        return state.units.values().any(|unit| {
-            let arch = folder.split('/').take(2).collect::<Vec<_>>().join("/");
-            unit.source.starts_with(&format!("{arch}/"))
-        });
+        let arch = format!("arch/{}/", folder.split('/').nth(1).unwrap_or_default());
+        return state.units.values().any(|unit| unit.source.starts_with(&arch));
     }
-    let below = |unit: &crate::outcome::Unit| {
+    let below = |unit: &Shared<Unit>| {
         unit.source.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') || folder.is_empty())
     };
     (is_makefile || !is_source) && state.units.values().any(below)

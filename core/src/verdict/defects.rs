@@ -2,20 +2,21 @@
 //!
 //! A target's diagnostics are followed from state to state: each state's are paired with those carried so far (see
 //! [`crate::diagnostic::compare`]). What a unit printed last stays carried while the unit cannot be compiled, so that a
-//! broken stretch neither hides nor brings anything. New is what has no partner and shows in a unit that the state before
+//! broken stretch neither hides nor brings anything. A state that says what the one before said is passed over. New is what has no partner and shows in a unit that the state before
 //! compiled, or whose source is new; without that nobody can say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{StateFacts, TargetFacts};
-use crate::diagnostic::{Diagnostic, Severity, compare, locate, normalise};
+use crate::diagnostic::{Diagnostic, Severity, Tool, compare, locate, normalise};
 use crate::digest::DigestBuilder;
 use crate::id::{DiagnosticId, PatchIndex};
-use crate::outcome::{Outcome, Scope, Stage, StateResult};
+use crate::outcome::{Outcome, Scope, Stage, StateResult, Trouble, Unit};
 use crate::report::model::{DiagnosticEntry, Verdict, VerdictEntry};
+use crate::series::FileChange;
 
 /// One defect on one target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defect {
     /// As first seen.
     pub diagnostic: Diagnostic,
@@ -30,69 +31,76 @@ pub struct Defect {
 }
 
 /// Where a diagnostic comes from: a unit or a scope.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Origin {
-    Unit(String),
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin<'a> {
+    Unit(&'a str),
     Scope(Scope),
 }
 
 /// One diagnostic of a state, however many units print it.
-struct Finding {
-    diagnostic: Diagnostic,
-    origins: BTreeSet<Origin>,
+struct Finding<'a> {
+    diagnostic: &'a Diagnostic,
+    origins: BTreeSet<Origin<'a>>,
 }
 
 /// A defect that may still be there.
-struct Carried {
+struct Carried<'a> {
     defect: usize,
     /// With its place in the state looked at last.
     diagnostic: Diagnostic,
-    origins: BTreeSet<Origin>,
+    origins: BTreeSet<Origin<'a>>,
 }
 
 /// Follows the diagnostics of a target over its states.
 pub fn follow(states: &[StateFacts], results: &[Option<&StateResult>]) -> Vec<Defect> {
+    follow_all(states, results, true)
+}
+
+/// As [`follow`]; whether a state that says what the one before said is passed over must make no difference.
+pub(super) fn follow_all(states: &[StateFacts], results: &[Option<&StateResult>], pass_over: bool) -> Vec<Defect> {
+    let nothing = StateResult::trouble(Trouble::Interrupted);
     let mut defects: Vec<Defect> = Vec::new();
-    let mut carried: Vec<Carried> = Vec::new();
-    // The state at which each origin was last known, and the last state with an answer.
-    let mut known: BTreeMap<Origin, PatchIndex> = BTreeMap::new();
-    let mut last_answer: Option<PatchIndex> = None;
-    let mut born: BTreeMap<String, PatchIndex> = BTreeMap::new();
+    let mut carried: Vec<Carried<'_>> = Vec::new();
+    // The last state with an answer.
+    let mut last: Option<(PatchIndex, &StateResult)> = None;
+    let mut heard = Heard::default();
+    let mut moved = false;
+    let mut born: BTreeMap<&str, PatchIndex> = BTreeMap::new();
     for (index, state) in states.iter().enumerate() {
         let patch = PatchIndex::from_usize(index);
-        for old in &mut carried {
-            if let Some(location) = locate::forward(&old.diagnostic.location, &state.changes) {
-                old.diagnostic.location = location;
-            } else if let Some(file) = locate::file(&old.diagnostic.location.file, &state.changes) {
-                old.diagnostic.location.file = file.to_owned();
-            }
-        }
+        moved |= forward(&mut carried, &state.changes);
         for change in &state.changes {
             if let (None, Some(path)) = (&change.old_path, &change.new_path) {
-                born.insert(path.clone(), patch);
+                born.insert(path, patch);
             }
         }
         let Some(result) = results.get(index).copied().flatten().filter(|result| answers(result)) else { continue };
-        let findings = findings(result);
-        let current: BTreeSet<Origin> = known_origins(result);
         let reached = reaches_units(result);
+        let says_the_same = heard.listen(last.map_or(&nothing, |(_, before)| before), result);
+        let before = last.replace((patch, result));
+        if pass_over && says_the_same && !moved && before.is_some() {
+            continue;
+        }
+        moved = false;
+        // The state right before, if it gave an answer.
+        let before = before.filter(|(index, _)| Some(*index) == patch.previous()).map(|(_, before)| before);
+        let findings = findings(&heard, result);
         let old: Vec<&Diagnostic> = carried.iter().map(|it| &it.diagnostic).collect();
-        let new: Vec<&Diagnostic> = findings.iter().map(|it| &it.diagnostic).collect();
+        let new: Vec<&Diagnostic> = findings.iter().map(|it| it.diagnostic).collect();
         // Places were mapped above, state by state.
         let pairs = compare::pair(&old, &new, &[]);
-        let mut next: Vec<Carried> = Vec::new();
+        let mut next: Vec<Carried<'_>> = Vec::new();
         let mut met = BTreeSet::new();
         for (finding, partner) in findings.into_iter().zip(pairs) {
             let Some(partner) = partner else {
                 let judged = patch == PatchIndex::BASE
                     || finding.origins.iter().any(|origin| {
-                        let before = patch.previous();
-                        let seen_before = known.get(origin).copied() == before && before.is_some();
+                        let seen_before = before.is_some_and(|before| is_known(origin, before));
                         let is_new = match origin {
                             Origin::Unit(output) => result
                                 .units
                                 .get(output)
-                                .is_some_and(|unit| born.get(&unit.source) == Some(&patch) && last_answer == before),
+                                .is_some_and(|unit| born.get(unit.source.as_str()) == Some(&patch) && before.is_some()),
                             Origin::Scope(_) => false,
                         };
                         seen_before || is_new
@@ -106,7 +114,7 @@ pub fn follow(states: &[StateFacts], results: &[Option<&StateResult>]) -> Vec<De
                 });
                 next.push(Carried {
                     defect: defects.len() - 1,
-                    diagnostic: finding.diagnostic,
+                    diagnostic: finding.diagnostic.clone(),
                     origins: finding.origins,
                 });
                 continue;
@@ -115,15 +123,15 @@ pub fn follow(states: &[StateFacts], results: &[Option<&StateResult>]) -> Vec<De
             let old = &carried[partner];
             // Units that still cannot be compiled may have it too.
             let mut origins = finding.origins;
-            origins.extend(old.origins.iter().filter(|origin| unknown(origin, &current, reached, result)).cloned());
-            next.push(Carried { defect: old.defect, diagnostic: finding.diagnostic, origins });
+            origins.extend(old.origins.iter().filter(|origin| unknown(origin, reached, result)));
+            next.push(Carried { defect: old.defect, diagnostic: finding.diagnostic.clone(), origins });
         }
         for (index, old) in carried.into_iter().enumerate() {
             if met.contains(&index) {
                 continue;
             }
-            let still: BTreeSet<Origin> =
-                old.origins.iter().filter(|origin| unknown(origin, &current, reached, result)).cloned().collect();
+            let still: BTreeSet<Origin<'_>> =
+                old.origins.iter().filter(|origin| unknown(origin, reached, result)).copied().collect();
             if still.is_empty() {
                 defects[old.defect].fixed_by = Some(patch);
             } else {
@@ -131,10 +139,52 @@ pub fn follow(states: &[StateFacts], results: &[Option<&StateResult>]) -> Vec<De
             }
         }
         carried = next;
-        known.extend(current.into_iter().map(|origin| (origin, patch)));
-        last_answer = Some(patch);
     }
     defects
+}
+
+/// Takes the places of what is carried through the changes; says whether any is another place now.
+fn forward(carried: &mut [Carried<'_>], changes: &[FileChange]) -> bool {
+    let changed: BTreeSet<&str> = changes.iter().filter_map(|change| change.old_path.as_deref()).collect();
+    let mut moved = false;
+    for old in carried.iter_mut().filter(|old| changed.contains(old.diagnostic.location.file.as_str())) {
+        let location = &mut old.diagnostic.location;
+        if let Some(place) = locate::forward(location, changes) {
+            moved |= *location != place;
+            *location = place;
+        } else if let Some(file) = locate::file(&location.file, changes) {
+            moved |= location.file != file;
+            location.file = file.to_owned();
+        }
+    }
+    moved
+}
+
+/// The units of the last answer that printed anything. Nearly all of a state's units are silent, and those of the state
+/// before: only what differs is looked at.
+#[derive(Default)]
+struct Heard<'a>(BTreeMap<&'a str, &'a Unit>);
+
+impl<'a> Heard<'a> {
+    /// Goes from one answer to the next. True: what units and scopes say, and what is known of them, is the same, so
+    /// that pairing what is carried with it would change nothing.
+    fn listen(&mut self, before: &'a StateResult, now: &'a StateResult) -> bool {
+        let reached = reaches_units(now);
+        let mut same = reached == reaches_units(before) && before.scopes == now.scopes;
+        for unit in before.units.differences(&now.units) {
+            same &= match (unit.before, unit.after) {
+                (Some(before), Some(now)) => before.ok == now.ok && before.diagnostics == now.diagnostics,
+                // Of a unit that compiled in silence nothing is carried.
+                (Some(one), None) | (None, Some(one)) => reached && one.ok && one.diagnostics.is_empty(),
+                (None, None) => true,
+            };
+            match unit.after.filter(|unit| !unit.diagnostics.is_empty()) {
+                Some(now) => self.0.insert(unit.key, now),
+                None => self.0.remove(&**unit.key),
+            };
+        }
+        same
+    }
 }
 
 fn answers(result: &StateResult) -> bool {
@@ -153,16 +203,17 @@ fn reaches_units(result: &StateResult) -> bool {
     }
 }
 
-/// What this result knows for certain: units that compiled, scopes that ran to their end.
-fn known_origins(result: &StateResult) -> BTreeSet<Origin> {
-    let units = result.units.iter().filter(|(_, unit)| unit.ok).map(|(output, _)| Origin::Unit(output.clone()));
-    let scopes = result.scopes.iter().filter(|(_, state)| state.known).map(|(scope, _)| Origin::Scope(*scope));
-    units.chain(scopes).collect()
+/// Whether this result knows an origin for certain: a unit that compiled, a scope that ran to its end.
+fn is_known(origin: &Origin<'_>, result: &StateResult) -> bool {
+    match origin {
+        Origin::Unit(output) => result.units.get(output).is_some_and(|unit| unit.ok),
+        Origin::Scope(scope) => result.scopes.get(scope).is_some_and(|state| state.known),
+    }
 }
 
 /// Whether nothing can be said of an origin in this state. A unit that is not there any more has nothing to say.
-fn unknown(origin: &Origin, current: &BTreeSet<Origin>, reached: bool, result: &StateResult) -> bool {
-    if current.contains(origin) {
+fn unknown(origin: &Origin<'_>, reached: bool, result: &StateResult) -> bool {
+    if is_known(origin, result) {
         return false;
     }
     match origin {
@@ -171,26 +222,26 @@ fn unknown(origin: &Origin, current: &BTreeSet<Origin>, reached: bool, result: &
     }
 }
 
-fn findings(result: &StateResult) -> Vec<Finding> {
-    let units = result.units.iter().flat_map(|(output, unit)| {
+fn findings<'a>(heard: &Heard<'a>, result: &'a StateResult) -> Vec<Finding<'a>> {
+    let units = heard.0.iter().flat_map(|(output, unit)| {
         // After an error a compiler warns of what only the error made so; such warnings wait until the unit compiles.
-        let counts = move |it: &&Diagnostic| unit.ok || it.severity == Severity::Error;
-        unit.diagnostics.iter().filter(counts).map(move |diagnostic| (Origin::Unit(output.clone()), diagnostic))
+        let counts = |it: &&Diagnostic| unit.ok || it.severity == Severity::Error;
+        unit.diagnostics.iter().filter(counts).map(|diagnostic| (Origin::Unit(output), diagnostic))
     });
     let scopes = result
         .scopes
         .iter()
         .flat_map(|(scope, state)| state.diagnostics.iter().map(move |diagnostic| (Origin::Scope(*scope), diagnostic)));
     // A header's warning in 900 units is one finding. Two equal ones of one unit stay two: they are counted.
-    let mut found: BTreeMap<(Key, usize), Finding> = BTreeMap::new();
-    let mut counts: BTreeMap<(Origin, Key), usize> = BTreeMap::new();
+    let mut found: BTreeMap<(Key<'_>, usize), Finding<'_>> = BTreeMap::new();
+    let mut counts: BTreeMap<(Origin<'_>, Key<'_>), usize> = BTreeMap::new();
     for (origin, diagnostic) in units.chain(scopes) {
         let key = key(diagnostic);
-        let count = counts.entry((origin.clone(), key.clone())).or_default();
+        let count = counts.entry((origin, key)).or_default();
         *count += 1;
         found
             .entry((key, *count))
-            .or_insert_with(|| Finding { diagnostic: diagnostic.clone(), origins: BTreeSet::new() })
+            .or_insert_with(|| Finding { diagnostic, origins: BTreeSet::new() })
             .origins
             .insert(origin);
     }
@@ -198,17 +249,12 @@ fn findings(result: &StateResult) -> Vec<Finding> {
 }
 
 /// What makes two diagnostics of one state the same, whoever prints them, as an error or as a warning.
-type Key = (crate::diagnostic::Tool, String, u32, Option<u32>, Option<String>, String);
+type Key<'a> = (Tool, &'a str, u32, Option<u32>, Option<&'a str>, &'a str);
 
-fn key(diagnostic: &Diagnostic) -> Key {
-    (
-        diagnostic.tool,
-        diagnostic.location.file.clone(),
-        diagnostic.location.line,
-        diagnostic.location.column,
-        diagnostic.flag.clone(),
-        diagnostic.message.clone(),
-    )
+fn key(diagnostic: &Diagnostic) -> Key<'_> {
+    let location = &diagnostic.location;
+    let flag = diagnostic.flag.as_deref();
+    (diagnostic.tool, &location.file, location.line, location.column, flag, &diagnostic.message)
 }
 
 /// Puts the defects of all targets together: the same one on several targets is one entry. Fills in the ids in the
@@ -219,14 +265,14 @@ pub fn merge(
     verdicts: &mut [VerdictEntry],
 ) -> Vec<DiagnosticEntry> {
     let mut entries: Vec<DiagnosticEntry> = Vec::new();
-    let mut places: BTreeMap<(Key, Option<PatchIndex>, usize), usize> = BTreeMap::new();
+    let mut places: BTreeMap<(Key<'_>, Option<PatchIndex>, usize), usize> = BTreeMap::new();
     let mut ids: BTreeMap<DiagnosticId, u32> = BTreeMap::new();
     let per_target = verdicts.len().checked_div(targets.len()).unwrap_or(0);
     for (number, (target, defects)) in targets.iter().zip(by_target).enumerate() {
-        let mut seen: BTreeMap<(Key, Option<PatchIndex>), usize> = BTreeMap::new();
+        let mut seen: BTreeMap<(Key<'_>, Option<PatchIndex>), usize> = BTreeMap::new();
         for defect in defects {
             let same = (key(&defect.diagnostic), defect.introduced_by);
-            let count = seen.entry(same.clone()).or_default();
+            let count = seen.entry(same).or_default();
             *count += 1;
             let at = *places.entry((same.0, same.1, *count)).or_insert_with(|| {
                 entries.push(entry(defect, &mut ids));

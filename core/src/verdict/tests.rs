@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::diagnostic::{Diagnostic, Location, Severity, Tool};
 use crate::digest::Digest;
 use crate::outcome::{Failure, Scope, ScopeState, Stage, Trouble, Unit};
+use crate::series::Span;
 
 fn warning(line: u32, message: &str) -> Diagnostic {
     Diagnostic {
@@ -180,4 +183,74 @@ fn a_patch_that_does_not_apply_is_said_so_on_every_target() {
     };
     let judged = judge(&Facts { states: &facts, targets: &[target], asked: &asked, search: false });
     assert_eq!(judged.verdicts[1].verdict, Verdict::NotApplied);
+}
+
+/// A state with several units: for each of `a` to `d` whether it is there, compiled, and what it prints.
+fn many() -> impl Strategy<Value = Option<StateResult>> {
+    let unit = prop_oneof![
+        3 => Just(Some((true, Vec::new()))),
+        2 => prop::collection::vec((1_u32..4, 0_u8..3), 0..3).prop_map(|said| Some((true, said))),
+        1 => prop::collection::vec((1_u32..4, 0_u8..3), 0..3).prop_map(|said| Some((false, said))),
+        1 => Just(None),
+    ];
+    let stage = prop_oneof![4 => Just(None), 1 => Just(Some(Stage::Compile)), 1 => Just(Some(Stage::Prepare))];
+    let state = (prop::collection::vec(unit, 4), stage, any::<bool>(), prop::collection::vec(1_u32..3, 0..2));
+    let state = state.prop_map(|(units, stage, known, link)| {
+        let mut result = StateResult::trouble(Trouble::Interrupted);
+        result.outcome = stage.map_or(Outcome::Built, |stage| {
+            Outcome::Failed(vec![Failure { stage, what: "x".into(), message: String::new(), werror: false }])
+        });
+        for (name, unit) in ["a", "b", "c", "d"].iter().zip(units) {
+            let Some((ok, said)) = unit else { continue };
+            let diagnostics = said.iter().map(|(line, text)| warning(*line, &format!("m{text}"))).collect();
+            let unit = Unit { source: format!("{name}.c"), command: Digest::of(b""), ok, diagnostics, object: None };
+            result.units.insert(format!("{name}.o").into(), unit);
+        }
+        let diagnostics = link.iter().map(|line| warning(*line, "link")).collect();
+        result.scopes.insert(Scope::Link, ScopeState { known, diagnostics });
+        result
+    });
+    prop_oneof![6 => state.prop_map(Some), 1 => Just(None)]
+}
+
+proptest! {
+    #[test]
+    fn passing_over_states_that_say_the_same_changes_nothing(
+        states in prop::collection::vec((many(), 1_usize..4, 0_u8..6), 1..6),
+        shifts in prop::collection::vec(0_u32..9, 24),
+    ) {
+        let mut results = Vec::new();
+        let mut facts = Vec::new();
+        for (state, repeated, drops) in &states {
+            for again in 0..*repeated {
+                let mut state = state.clone();
+                // Nearly equal neighbours: another object, or a silent unit that comes or goes.
+                if let (Some(state), true) = (&mut state, again > 0) {
+                    let silent = Unit {
+                        source: "e.c".into(), command: Digest::of(b""), ok: *drops != 1, diagnostics: vec![],
+                        object: Some(Digest::of(&[*drops])),
+                    };
+                    state.units.insert("e.o".into(), silent);
+                    if *drops == 0 {
+                        state.units.remove("a.o");
+                    }
+                }
+                results.push(state);
+                let mut changed = change(if shifts[facts.len() % shifts.len()] % 2 == 0 { "a.c" } else { "e.c" });
+                let new_lines = shifts[facts.len() % shifts.len()];
+                if new_lines > 4 {
+                    changed.spans = vec![Span { old_start: 2, old_lines: 0, new_start: 3, new_lines }];
+                }
+                if new_lines == 3 {
+                    changed.old_path = None;
+                }
+                facts.push(StateFacts { changes: vec![changed], not_applied: None });
+            }
+        }
+        let results: Vec<_> = results.iter().map(Option::as_ref).collect();
+        prop_assert_eq!(
+            defects::follow_all(&facts, &results, true),
+            defects::follow_all(&facts, &results, false)
+        );
+    }
 }

@@ -10,6 +10,7 @@ use bombproof_core::kbuild::log::{self, MachineTrouble};
 use bombproof_core::kbuild::record::Record;
 use bombproof_core::kbuild::roots::{Place, Roots};
 use bombproof_core::outcome::{Failure, LinkCheck, Outcome, Scope, ScopeState, Stage, StateResult, Trouble, Unit};
+use bombproof_core::shared::Shared;
 use serde::{Deserialize, Serialize};
 
 /// What a lane knows of its build folder: every unit in it, with what it was made from.
@@ -18,14 +19,14 @@ pub(super) struct Table {
     /// Paths of the source tree that units read; units name them by index.
     paths: Vec<String>,
     units: BTreeMap<String, Known>,
-    scopes: BTreeMap<Scope, ScopeState>,
+    scopes: Shared<BTreeMap<Scope, ScopeState>>,
     #[serde(skip)]
     index: HashMap<String, u32>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
-    unit: Unit,
+    unit: Shared<Unit>,
     /// The source is a file of the build folder.
     generated: bool,
     inputs: Vec<u32>,
@@ -133,7 +134,8 @@ impl Table {
                         object: None,
                     };
                     retried.insert(output.clone());
-                    self.units.insert(output, Known { unit, generated, inputs: inputs.into_iter().collect() });
+                    self.units
+                        .insert(output, Known { unit: unit.into(), generated, inputs: inputs.into_iter().collect() });
                 }
                 Invocation::Check { source } => {
                     let found = parse::compiler(&record.stderr, &record.cwd, step.roots, Tool::Sparse);
@@ -272,7 +274,7 @@ impl Table {
                     let below = self.units.iter().find(|(output, _)| output.ends_with(&format!("/{}", failed.target)));
                     below.map(|(_, known)| known)
                 });
-                let unit = unit.filter(|known| !known.unit.ok).map(|known| &known.unit);
+                let unit = unit.filter(|known| !known.unit.ok).map(|known| &*known.unit);
                 let (message, werror) = unit.and_then(first_error).unwrap_or_else(|| {
                     (self.scope_error(failed.stage).unwrap_or_else(|| failed.message.clone()), false)
                 });

@@ -243,8 +243,8 @@ pub(crate) async fn build(
         };
     }
     (result.why, result.made) = (why, made);
-    result.config.clone_from(&memory.config);
-    result.not_effective.clone_from(&memory.not_effective);
+    result.config = (&memory.config).into();
+    result.not_effective = memory.not_effective.clone().into();
     result.cost.kbuild_steps = steps;
     result.cost.wall_ms = millis(start);
     memory.built = Some(attempt.tree.clone());
