@@ -10,7 +10,7 @@ use crate::shared::{Shared, SharedMap, SharedSet};
 
 mod delta;
 
-pub use delta::Delta;
+pub use delta::{Changes, Delta, Own};
 
 /// The step of a build that failed, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,26 +1,27 @@
 //! Settled results of states, by what was built and for what.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::sync::Mutex;
 
 use bombproof_core::digest::{Digest, DigestBuilder};
 use bombproof_core::id::Oid;
 use bombproof_core::outcome::{Outcome, StateResult};
+use serde::{Deserialize, Serialize};
 
-use crate::atomic::{self, FileError};
+use crate::atomic::FileError;
+
+mod files;
+
+pub use files::FileResults;
 
 /// Changed whenever the meaning of a stored result changes: older results are then not found.
 ///
 /// A version of bombproof that meets results of another version ignores them and builds again.
-pub const RULES_VERSION: u32 = 2;
-
-/// At most this much inflated text is read for one result: 1 GiB. A larger one is not ours.
-const MAX_RESULT_BYTES: u64 = 1 << 30;
+pub const RULES_VERSION: u32 = 3;
 
 /// Names a result: a target (with its toolchain) and a tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ResultKey(Digest);
 
 impl ResultKey {
@@ -42,6 +43,9 @@ impl ResultKey {
 /// Laws, written once in `laws` and applied to every implementation: what was put is got, equal in every field; a
 /// key that was never put gives `None`; a result whose outcome is trouble is never kept, because it says nothing of the
 /// source; a damaged entry is `None`, never an error and never another result; what was forgotten is not there.
+///
+/// A store may keep a result as its difference to another one. Damage to that one, a new result in its place, and
+/// forgetting it may take what builds on it along: `None` then, to be built again, never another result.
 pub trait ResultStore: Send + Sync {
     /// The result, if it is known and undamaged.
     ///
@@ -49,11 +53,20 @@ pub trait ResultStore: Send + Sync {
     /// When the store cannot be read at all.
     fn get(&self, key: &ResultKey) -> Result<Option<StateResult>, FileError>;
 
-    /// Keeps a result; one that is trouble is not kept.
+    /// Keeps a result; one that is trouble is not kept. `before` names one that it is like, if any: that of the state
+    /// before, on the same target. It need not be there.
     ///
     /// # Errors
     /// When it cannot be written; nothing is half-written then.
-    fn put(&self, key: &ResultKey, result: &StateResult) -> Result<(), FileError>;
+    fn put_after(&self, key: &ResultKey, result: &StateResult, before: Option<&ResultKey>) -> Result<(), FileError>;
+
+    /// Keeps a result that is like no other.
+    ///
+    /// # Errors
+    /// When it cannot be written; nothing is half-written then.
+    fn put(&self, key: &ResultKey, result: &StateResult) -> Result<(), FileError> {
+        self.put_after(key, result, None)
+    }
 
     /// Drops a result that turned out to be wrong.
     ///
@@ -70,78 +83,6 @@ fn settles(result: &StateResult) -> bool {
     }
 }
 
-/// Results as files: the digest of the text on the first line, then the text, deflated.
-#[derive(Clone, Debug)]
-pub struct FileResults {
-    folder: PathBuf,
-}
-
-impl FileResults {
-    /// Results in this folder.
-    pub fn at(folder: PathBuf) -> Self {
-        Self { folder }
-    }
-
-    fn path(&self, key: &ResultKey) -> PathBuf {
-        let name = key.0.to_string();
-        let (head, tail) = name.split_at(2);
-        self.folder.join(head).join(tail)
-    }
-}
-
-impl ResultStore for FileResults {
-    fn get(&self, key: &ResultKey) -> Result<Option<StateResult>, FileError> {
-        Ok(atomic::read(&self.path(key))?.and_then(|bytes| decode(key, &bytes)))
-    }
-
-    fn put(&self, key: &ResultKey, result: &StateResult) -> Result<(), FileError> {
-        if !settles(result) {
-            return Ok(());
-        }
-        let path = self.path(key);
-        let bytes = encode(key, result).map_err(|error| FileError::new("encode", &path, error))?;
-        atomic::write(&path, &bytes)
-    }
-
-    fn forget(&self, key: &ResultKey) -> Result<(), FileError> {
-        let path = self.path(key);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(FileError::new("remove", &path, error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-}
-
-/// The first line binds the text to its key, so that a file copied to another name is not believed.
-fn seal(key: &ResultKey, deflated: &[u8]) -> String {
-    DigestBuilder::new("bombproof/result-file/v1")
-        .field(key.0.to_string().as_bytes())
-        .field(deflated)
-        .finish()
-        .to_string()
-}
-
-fn encode(key: &ResultKey, result: &StateResult) -> std::io::Result<Vec<u8>> {
-    let text = serde_json::to_vec(result)?;
-    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(&text)?;
-    let deflated = encoder.finish()?;
-    let mut bytes = seal(key, &deflated).into_bytes();
-    bytes.push(b'\n');
-    bytes.extend_from_slice(&deflated);
-    Ok(bytes)
-}
-
-fn decode(key: &ResultKey, bytes: &[u8]) -> Option<StateResult> {
-    let (head, deflated) = bytes.split_at_checked(65)?;
-    if head.split_last()? != (&b'\n', seal(key, deflated).as_bytes()) {
-        return None;
-    }
-    let mut text = Vec::new();
-    flate2::read::ZlibDecoder::new(deflated).take(MAX_RESULT_BYTES).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
-}
-
 /// Results in memory, for tests.
 #[derive(Debug, Default)]
 pub struct MemoryResults(Mutex<HashMap<ResultKey, StateResult>>);
@@ -151,7 +92,7 @@ impl ResultStore for MemoryResults {
         Ok(self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(key).cloned())
     }
 
-    fn put(&self, key: &ResultKey, result: &StateResult) -> Result<(), FileError> {
+    fn put_after(&self, key: &ResultKey, result: &StateResult, _: Option<&ResultKey>) -> Result<(), FileError> {
         if settles(result) {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(*key, result.clone());
         }
@@ -167,7 +108,7 @@ impl ResultStore for MemoryResults {
 /// The laws of every result store.
 #[cfg(test)]
 pub(crate) mod laws {
-    use bombproof_core::outcome::{Cost, Failure, LinkCheck, Stage, Trouble};
+    use bombproof_core::outcome::{Cost, Failure, LinkCheck, Stage, Trouble, Unit};
 
     use super::*;
 
@@ -182,6 +123,18 @@ pub(crate) mod laws {
             made: [("a.o".to_owned(), "a.c".to_owned())].into(),
             ..StateResult::trouble(Trouble::Interrupted)
         }
+    }
+
+    /// As [`result`], with so many units that a difference is worth it; `changed` names the ones that are otherwise.
+    pub(crate) fn large(outcome: Outcome, changed: &[u8]) -> StateResult {
+        let mut large = result(outcome);
+        for number in 0..200 {
+            let object = Some(Digest::of(&[number, u8::from(changed.contains(&number))]));
+            let source = format!("drivers/{number}.c");
+            let unit = Unit { source, command: Digest::of(b"cc"), ok: true, diagnostics: Vec::new(), object };
+            large.units.insert(format!("drivers/{number}.o").into(), unit);
+        }
+        large
     }
 
     pub(crate) fn key(tree: char) -> ResultKey {
@@ -207,6 +160,41 @@ pub(crate) mod laws {
             store.put(&key('d'), &result(Outcome::Trouble(trouble))).unwrap();
             assert_eq!(store.get(&key('d')).unwrap(), None, "trouble is never a result");
         }
+        like_others(store);
+    }
+
+    /// What was put after another one is got like any other, whatever became of that one.
+    fn like_others(store: &dyn ResultStore) {
+        let chain: Vec<(char, StateResult)> =
+            ('4'..='9').zip(0..).map(|(tree, number)| (tree, large(Outcome::Built, &[number, number + 1]))).collect();
+        let mut before = key('f');
+        for (tree, kept) in &chain {
+            store.put_after(&key(*tree), kept, Some(&before)).unwrap();
+            before = key(*tree);
+        }
+        for (tree, kept) in chain.iter().chain(chain.iter().rev()) {
+            assert_eq!(store.get(&key(*tree)).unwrap().as_ref(), Some(kept));
+        }
+        let right_or_gone = || {
+            for (tree, kept) in &chain[3..] {
+                assert!(store.get(&key(*tree)).unwrap().is_none_or(|found| found == *kept), "{tree}");
+            }
+        };
+        store.put_after(&key('6'), &large(Outcome::Skipped, &[77]), Some(&key('9'))).unwrap();
+        assert_eq!(store.get(&key('6')).unwrap(), Some(large(Outcome::Skipped, &[77])), "after what was built on it");
+        right_or_gone();
+        store.put_after(&key('6'), &chain[2].1, Some(&key('6'))).unwrap();
+        assert_eq!(store.get(&key('6')).unwrap().as_ref(), Some(&chain[2].1), "after itself");
+        right_or_gone();
+        store.forget(&key('6')).unwrap();
+        assert_eq!(store.get(&key('6')).unwrap(), None);
+        right_or_gone();
+        store.put_after(&key('6'), &large(Outcome::Built, &[99]), Some(&key('5'))).unwrap();
+        right_or_gone();
+        for (tree, kept) in &chain[3..] {
+            store.put_after(&key(*tree), kept, Some(&key('6'))).unwrap();
+            assert_eq!(store.get(&key(*tree)).unwrap().as_ref(), Some(kept), "built again it is there again");
+        }
     }
 }
 
@@ -215,38 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_laws_hold() {
+    fn the_laws_hold_in_memory() {
         laws::hold(&MemoryResults::default());
-        let folder = tempfile::tempdir().unwrap();
-        laws::hold(&FileResults::at(folder.path().to_owned()));
-    }
-
-    #[test]
-    fn damage_of_any_byte_is_found_and_never_served() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = FileResults::at(folder.path().to_owned());
-        let key = laws::key('a');
-        store.put(&key, &laws::result(Outcome::Built)).unwrap();
-        let path = store.path(&key);
-        let whole = std::fs::read(&path).unwrap();
-        for at in 0..whole.len() {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 1;
-            std::fs::write(&path, &bytes).unwrap();
-            assert_eq!(store.get(&key).unwrap(), None, "byte {at}");
-            std::fs::write(&path, &whole[..at]).unwrap();
-            assert_eq!(store.get(&key).unwrap(), None, "cut at {at}");
-        }
-    }
-
-    #[test]
-    fn a_result_under_another_name_is_not_believed() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = FileResults::at(folder.path().to_owned());
-        store.put(&laws::key('a'), &laws::result(Outcome::Built)).unwrap();
-        let other = store.path(&laws::key('b'));
-        std::fs::create_dir_all(other.parent().unwrap()).unwrap();
-        std::fs::copy(store.path(&laws::key('a')), other).unwrap();
-        assert_eq!(store.get(&laws::key('b')).unwrap(), None);
     }
 }

@@ -175,13 +175,17 @@ impl<V: Eq> SharedMap<V> {
 }
 
 impl<V: Clone + Eq> SharedMap<V> {
-    /// Holds what is equal in common with the other.
+    /// Holds what is equal in common with the other, unless most of it is otherwise.
     pub fn share_with(&mut self, other: &Self) {
         if self.is_one_with(other) {
             return;
         }
+        let differences: Vec<_> = other.differences(self).take(self.len / 2 + 2).collect();
+        if differences.len() > self.len / 2 + 1 {
+            return;
+        }
         let mut shared = other.clone();
-        for difference in other.differences(self) {
+        for difference in differences {
             match difference.after {
                 Some(value) => shared.insert(Arc::clone(difference.key), value.clone()),
                 None => shared.remove(difference.key),

@@ -52,7 +52,7 @@ impl SharedSet {
         self.0.is_one_with(&other.0)
     }
 
-    /// Holds what is equal in common with the other.
+    /// Holds what is equal in common with the other, unless most of it is otherwise.
     pub fn share_with(&mut self, other: &Self) {
         self.0.share_with(&other.0);
     }
