@@ -4,7 +4,7 @@
 //! What runs next is decided by the pure functions of [`bombproof_core::schedule`]. Every settled result is in the store
 //! before it is announced, so that a killed run finds it again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bombproof_core::digest::Digest;
@@ -141,6 +141,8 @@ struct Board<'a> {
     work: &'a Work,
     store: &'a dyn ResultStore,
     events: &'a mpsc::UnboundedSender<Event>,
+    /// The states of each tree, asked for or not.
+    same_tree: BTreeMap<&'a Oid, Vec<PatchIndex>>,
     gathered: Gathered,
 }
 
@@ -152,7 +154,11 @@ impl<'a> Board<'a> {
             cached: vec![vec![false; count]; work.targets.len()],
             ..Gathered::default()
         };
-        Self { work, store, events, gathered }
+        let mut same_tree: BTreeMap<&Oid, Vec<PatchIndex>> = BTreeMap::new();
+        for (index, tree) in work.trees.iter().enumerate() {
+            same_tree.entry(tree).or_default().push(PatchIndex::from_usize(index));
+        }
+        Self { work, store, events, same_tree, gathered }
     }
 
     fn key(&self, target: usize, state: PatchIndex) -> ResultKey {
@@ -161,6 +167,14 @@ impl<'a> Board<'a> {
 
     fn known(&self, target: usize, state: PatchIndex) -> bool {
         self.gathered.results[target][state.as_usize()].is_some()
+    }
+
+    /// The nearest state before that gave an answer on this target, and its result.
+    fn neighbour(&self, target: usize, state: PatchIndex) -> Option<(ResultKey, &Arc<StateResult>)> {
+        let results = self.gathered.results[target].iter().enumerate().take(state.as_usize()).rev();
+        let mut answers = results.filter_map(|(index, result)| Some((index, result.as_ref()?)));
+        let (index, result) = answers.find(|(_, result)| !matches!(result.outcome, Outcome::Trouble(_)))?;
+        Some((self.key(target, PatchIndex::from_usize(index)), result))
     }
 
     /// Takes in what earlier runs found out about the asked states.
@@ -184,20 +198,25 @@ impl<'a> Board<'a> {
         Ok(())
     }
 
-    /// Stores a result, then announces it for every asked state with the same tree.
-    fn keep(&mut self, target: usize, state: PatchIndex, result: StateResult) -> Result<(), FileError> {
+    /// Stores a result, then announces it for every asked state with the same tree. It and the one before hold in common
+    /// what is equal.
+    fn keep(&mut self, target: usize, state: PatchIndex, mut result: StateResult) -> Result<(), FileError> {
         if let Outcome::Trouble(Trouble::Request { detail }) = &result.outcome {
             self.gathered.refused.get_or_insert((target, detail.clone()));
         }
-        self.store.put(&self.key(target, state), &result)?;
+        let before = self.neighbour(target, state);
+        if let Some((_, before)) = before {
+            result.share_with(before);
+        }
+        let before = before.map(|(key, _)| key);
+        self.store.put_after(&self.key(target, state), &result, before.as_ref())?;
         self.settle(target, state, &Arc::new(result), false);
         Ok(())
     }
 
     fn settle(&mut self, target: usize, state: PatchIndex, result: &Arc<StateResult>, cached: bool) {
-        let tree = &self.work.trees[state.as_usize()];
-        let same = |other: &PatchIndex| &self.work.trees[other.as_usize()] == tree;
-        for state in self.gathered.asked.iter().copied().filter(same).collect::<Vec<_>>() {
+        let same = self.same_tree.get(&self.work.trees[state.as_usize()]).into_iter().flatten();
+        for state in same.copied().filter(|state| self.gathered.asked.contains(state)) {
             self.gathered.results[target][state.as_usize()] = Some(Arc::clone(result));
             self.gathered.cached[target][state.as_usize()] = cached;
             let _ = self.events.send(Event::Settled { target, state, result: Arc::clone(result), cached });

@@ -1,5 +1,7 @@
 //! Puts a report together.
 
+use std::collections::BTreeSet;
+
 use super::model::{
     ActionCounts, BrokenRange, CostTotals, FirstFailing, NewWarnings, Report, Run, SCHEMA, SeriesInfo, StateCost,
     Summary, TargetInfo, Verdict, VerdictEntry,
@@ -28,13 +30,12 @@ pub fn build(frame: Frame, facts: &Facts<'_>) -> Report {
     let mut actions = ActionCounts::default();
     for target in facts.targets {
         // Equal trees share a result: it was paid once.
-        let mut paid = Vec::new();
+        let mut paid = BTreeSet::new();
         for (patch, (result, cached)) in target.results.iter().zip(&target.cached).enumerate() {
             let Some(result) = result else { continue };
-            if paid.iter().any(|known| std::ptr::eq(*known, *result)) {
+            if !paid.insert(std::ptr::from_ref(*result)) {
                 continue;
             }
-            paid.push(*result);
             actions.planned += result.cost.compiles;
             if *cached {
                 actions.cached += result.cost.compiles;
