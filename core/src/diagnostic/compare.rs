@@ -5,53 +5,33 @@
 //! one, so two equal warnings in a function stay two, and the same text fixed in one function and brought into another is
 //! one fixed and one new. What has no partner is new (or gone).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::{Diagnostic, Tool, locate, normalise};
+use super::{Diagnostic, Location, Tool, locate, normalise};
 use crate::series::FileChange;
 
 /// Pairs of indices: `pairs[new] = Some(old)`.
 pub fn pair(old: &[&Diagnostic], new: &[&Diagnostic], changes: &[FileChange]) -> Vec<Option<usize>> {
-    let moved: Vec<Option<Diagnostic>> = old
-        .iter()
-        .map(|diagnostic| {
-            let location = locate::forward(&diagnostic.location, changes)?;
-            Some(Diagnostic { location, ..(*diagnostic).clone() })
-        })
-        .collect();
     let mut pairs = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
+    let moved: Vec<Option<Seen<'_>>> = old.iter().map(|diagnostic| Seen::moved(diagnostic, changes)).collect();
+    let new: Vec<Seen<'_>> = new.iter().map(|diagnostic| Seen::here(diagnostic)).collect();
     // Each pass is a key; pairs are made within equal keys, in order.
-    let passes: [KeyOf<'_>; 3] = [
-        &|diagnostic| Some(exact(diagnostic)),
-        &|diagnostic| diagnostic.source.as_ref().map(|source| loose(diagnostic, Some(normalise::source(source)))),
-        &|diagnostic| Some(loose(diagnostic, None)),
-    ];
-    for (number, key) in passes.iter().enumerate() {
-        let mut open: HashMap<Key, Vec<usize>> = HashMap::new();
-        for (index, diagnostic) in old.iter().enumerate().rev() {
-            if taken[index] {
-                continue;
-            }
-            // A rewritten line has no place, but it may still be the same warning: by file and text.
-            let seen = match (&moved[index], number) {
-                (Some(moved), _) => moved.clone(),
-                (None, 0) => continue,
-                (None, _) => match locate::file(&diagnostic.location.file, changes) {
-                    Some(file) => {
-                        let location = super::Location { file: file.to_owned(), ..diagnostic.location.clone() };
-                        Diagnostic { location, ..(*diagnostic).clone() }
-                    }
-                    None => continue,
-                },
-            };
-            if let Some(key) = key(&seen) {
+    let passes: [KeyOf; 3] = [|seen| seen.exact(), |seen| seen.by_source(), |seen| seen.by_message()];
+    for key in passes {
+        if pairs.iter().all(Option::is_some) {
+            break;
+        }
+        let mut open: HashMap<Key<'_>, Vec<usize>> = HashMap::new();
+        for (index, seen) in moved.iter().enumerate().rev().filter(|(index, _)| !taken[*index]) {
+            if let Some(key) = seen.as_ref().and_then(key) {
                 open.entry(key).or_default().push(index);
             }
         }
-        for (index, diagnostic) in new.iter().enumerate() {
+        for (index, seen) in new.iter().enumerate() {
             if pairs[index].is_none()
-                && let Some(key) = key(diagnostic)
+                && let Some(key) = key(seen)
                 && let Some(partner) = open.get_mut(&key).and_then(Vec::pop)
             {
                 pairs[index] = Some(partner);
@@ -62,37 +42,68 @@ pub fn pair(old: &[&Diagnostic], new: &[&Diagnostic], changes: &[FileChange]) ->
     pairs
 }
 
-/// How a pass tells diagnostics apart; `None`: it does not look at this one.
-type KeyOf<'a> = &'a dyn Fn(&Diagnostic) -> Option<Key>;
-
-type Key = (Tool, String, Option<u32>, Option<String>, String, Option<String>, Option<String>);
-
-fn exact(diagnostic: &Diagnostic) -> Key {
-    (
-        diagnostic.tool,
-        diagnostic.location.file.clone(),
-        Some(diagnostic.location.line),
-        diagnostic.flag.clone(),
-        normalise::message(&diagnostic.message),
-        diagnostic.function.clone(),
-        None,
-    )
+/// A diagnostic at its place in the new state.
+struct Seen<'a> {
+    diagnostic: &'a Diagnostic,
+    file: Cow<'a, str>,
+    /// `None`: the line was rewritten.
+    line: Option<u32>,
+    message: String,
 }
 
-/// Without the line. Findings about a symbol (modpost, Kconfig) are known by it, not by their sentence or place.
-fn loose(diagnostic: &Diagnostic, source: Option<String>) -> Key {
-    let by_symbol =
-        matches!(diagnostic.tool, Tool::Modpost | Tool::Kconfig | Tool::Ld) && diagnostic.function.is_some();
-    let message = if by_symbol { String::new() } else { normalise::message(&diagnostic.message) };
-    let file = if by_symbol { String::new() } else { diagnostic.location.file.clone() };
-    (diagnostic.tool, file, None, diagnostic.flag.clone(), message, diagnostic.function.clone(), source)
+/// How a pass tells diagnostics apart; `None`: it does not look at this one.
+type KeyOf = for<'a, 'b> fn(&'a Seen<'b>) -> Option<Key<'a>>;
+
+type Key<'a> = (Tool, &'a str, Option<u32>, Option<&'a str>, &'a str, Option<&'a str>, Option<String>);
+
+impl<'a> Seen<'a> {
+    fn here(diagnostic: &'a Diagnostic) -> Self {
+        let Location { file, line, .. } = &diagnostic.location;
+        let message = normalise::message(&diagnostic.message);
+        Self { diagnostic, file: Cow::Borrowed(file), line: Some(*line), message }
+    }
+
+    /// An old one; `None`: its file is gone.
+    fn moved(diagnostic: &'a Diagnostic, changes: &'a [FileChange]) -> Option<Self> {
+        if changes.is_empty() {
+            return Some(Self::here(diagnostic));
+        }
+        let (file, line) = match locate::forward(&diagnostic.location, changes) {
+            Some(location) => (Cow::Owned(location.file), Some(location.line)),
+            // A rewritten line has no place, but it may still be the same warning: by file and text.
+            None => (Cow::Borrowed(locate::file(&diagnostic.location.file, changes)?), None),
+        };
+        Some(Self { diagnostic, file, line, message: normalise::message(&diagnostic.message) })
+    }
+
+    fn exact(&self) -> Option<Key<'_>> {
+        let it = self.diagnostic;
+        let (flag, function) = (it.flag.as_deref(), it.function.as_deref());
+        Some((it.tool, &self.file, Some(self.line?), flag, &self.message, function, None))
+    }
+
+    fn by_source(&self) -> Option<Key<'_>> {
+        self.diagnostic.source.as_ref().map(|source| self.loose(Some(normalise::source(source))))
+    }
+
+    fn by_message(&self) -> Option<Key<'_>> {
+        Some(self.loose(None))
+    }
+
+    /// Without the line. Findings about a symbol (modpost, Kconfig) are known by it, not by their sentence or place.
+    fn loose(&self, source: Option<String>) -> Key<'_> {
+        let it = self.diagnostic;
+        let by_symbol = matches!(it.tool, Tool::Modpost | Tool::Kconfig | Tool::Ld) && it.function.is_some();
+        let (file, message) = if by_symbol { ("", "") } else { (&*self.file, &*self.message) };
+        (it.tool, file, None, it.flag.as_deref(), message, it.function.as_deref(), source)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Location, Severity};
+    use super::super::Severity;
     use super::*;
     use crate::series::Span;
 

@@ -5,10 +5,11 @@
 //! broken stretch neither hides nor brings anything. A state that says what the one before said is passed over. New is what has no partner and shows in a unit that the state before
 //! compiled, or whose source is new; without that nobody can say.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{StateFacts, TargetFacts};
-use crate::diagnostic::{Diagnostic, Severity, Tool, compare, locate, normalise};
+use crate::diagnostic::{Diagnostic, Location, Severity, Tool, compare, locate, normalise};
 use crate::digest::DigestBuilder;
 use crate::id::{DiagnosticId, PatchIndex};
 use crate::outcome::{Outcome, Scope, Stage, StateResult, Trouble, Unit};
@@ -47,7 +48,7 @@ struct Finding<'a> {
 struct Carried<'a> {
     defect: usize,
     /// With its place in the state looked at last.
-    diagnostic: Diagnostic,
+    diagnostic: Cow<'a, Diagnostic>,
     origins: BTreeSet<Origin<'a>>,
 }
 
@@ -85,7 +86,7 @@ pub(super) fn follow_all(states: &[StateFacts], results: &[Option<&StateResult>]
         // The state right before, if it gave an answer.
         let before = before.filter(|(index, _)| Some(*index) == patch.previous()).map(|(_, before)| before);
         let findings = findings(&heard, result);
-        let old: Vec<&Diagnostic> = carried.iter().map(|it| &it.diagnostic).collect();
+        let old: Vec<&Diagnostic> = carried.iter().map(|it| &*it.diagnostic).collect();
         let new: Vec<&Diagnostic> = findings.iter().map(|it| it.diagnostic).collect();
         // Places were mapped above, state by state.
         let pairs = compare::pair(&old, &new, &[]);
@@ -114,7 +115,7 @@ pub(super) fn follow_all(states: &[StateFacts], results: &[Option<&StateResult>]
                 });
                 next.push(Carried {
                     defect: defects.len() - 1,
-                    diagnostic: finding.diagnostic.clone(),
+                    diagnostic: Cow::Borrowed(finding.diagnostic),
                     origins: finding.origins,
                 });
                 continue;
@@ -124,7 +125,7 @@ pub(super) fn follow_all(states: &[StateFacts], results: &[Option<&StateResult>]
             // Units that still cannot be compiled may have it too.
             let mut origins = finding.origins;
             origins.extend(old.origins.iter().filter(|origin| unknown(origin, reached, result)));
-            next.push(Carried { defect: old.defect, diagnostic: finding.diagnostic.clone(), origins });
+            next.push(Carried { defect: old.defect, diagnostic: Cow::Borrowed(finding.diagnostic), origins });
         }
         for (index, old) in carried.into_iter().enumerate() {
             if met.contains(&index) {
@@ -148,13 +149,14 @@ fn forward(carried: &mut [Carried<'_>], changes: &[FileChange]) -> bool {
     let changed: BTreeSet<&str> = changes.iter().filter_map(|change| change.old_path.as_deref()).collect();
     let mut moved = false;
     for old in carried.iter_mut().filter(|old| changed.contains(old.diagnostic.location.file.as_str())) {
-        let location = &mut old.diagnostic.location;
-        if let Some(place) = locate::forward(location, changes) {
-            moved |= *location != place;
-            *location = place;
-        } else if let Some(file) = locate::file(&location.file, changes) {
-            moved |= location.file != file;
-            location.file = file.to_owned();
+        let location = &old.diagnostic.location;
+        let place = locate::forward(location, changes).or_else(|| {
+            let file = locate::file(&location.file, changes)?.to_owned();
+            Some(Location { file, ..location.clone() })
+        });
+        if let Some(place) = place.filter(|place| place != location) {
+            old.diagnostic.to_mut().location = place;
+            moved = true;
         }
     }
     moved
