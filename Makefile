@@ -39,6 +39,7 @@ bench: ## speed, as ratios against the alternatives in the same run
 	@scripts/fetch-linux "$(CACHE)/linux"
 	@scripts/bench-intake "$(CACHE)/linux"
 	@scripts/bench-check "$(CACHE)/linux"
+	@scripts/bench-recall
 
 lint: ## format, lints, walls between the rooms, licences
 	@scripts/lint
