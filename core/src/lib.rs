@@ -20,6 +20,7 @@ pub mod schedule;
 pub mod series;
 pub mod shared;
 pub mod size;
+pub mod source;
 pub mod target;
 pub mod tree;
 pub mod verdict;

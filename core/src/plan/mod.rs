@@ -2,11 +2,9 @@
 //!
 //! [`graph`] is what one run of the project's make left behind: every unit with its command and what it reads. [`compile`]
 //! says which commands are understood well enough to be actions, and makes them. [`affected`] finds the units that a change
-//! reaches; [`token`] names a compile by what the compiler sees of its files; [`link`] says what a link would make of new
-//! objects.
+//! reaches; [`link`] says what a link would make of new objects.
 
 pub mod affected;
 pub mod compile;
 pub mod graph;
 pub mod link;
-pub mod token;

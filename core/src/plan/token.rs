@@ -1,1 +1,0 @@
-//! Whether a compiler sees a difference between two versions of a file.

@@ -1,0 +1,131 @@
+//! Which options of the configuration a text names, and the part of the configuration that they make.
+//!
+//! The rule is that of the kernel's `scripts/basic/fixdep.c`, comments and all: a word that follows `CONFIG_`, where no
+//! word character stands before it, and without `_MODULE` at its end.
+
+use std::collections::BTreeSet;
+
+use super::lex::is_word;
+
+const PREFIX: &[u8] = b"CONFIG_";
+const SUFFIX: &str = "_MODULE";
+
+/// The options that a text names, without `CONFIG_`. Names that a macro puts together are not seen, as kbuild does not.
+pub fn config_symbols(text: &[u8]) -> BTreeSet<String> {
+    let mut symbols = BTreeSet::new();
+    let mut at = 0;
+    while let Some(found) = find(text, at) {
+        let from = found + PREFIX.len();
+        at = from;
+        if found > 0 && is_word(text[found - 1]) {
+            continue;
+        }
+        let length = text[from..].iter().take_while(|byte| is_word(**byte)).count();
+        at += length;
+        if let Ok(word) = std::str::from_utf8(&text[from..at]) {
+            let symbol = word.strip_suffix(SUFFIX).unwrap_or(word);
+            if !symbol.is_empty() && !symbols.contains(symbol) {
+                symbols.insert(symbol.to_owned());
+            }
+        }
+    }
+    symbols
+}
+
+fn find(text: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at += text.get(at..)?.iter().position(|byte| *byte == b'C')?;
+        if text[at..].starts_with(PREFIX) {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+/// `#define CONFIG_X VALUE`, taken apart into `CONFIG_X` and the value.
+pub(super) fn definition(line: &str) -> Option<(&str, &str)> {
+    let rest = line.strip_prefix("#define ")?.trim();
+    let (name, value) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
+    name.starts_with("CONFIG_").then(|| (name, value.trim()))
+}
+
+/// What a generated `autoconf.h` says of these options: its definitions, sorted, and nothing else, so that the same values
+/// give the same bytes.
+///
+/// An option counts with every `_MODULE` taken off its end: macros append that word too.
+pub fn project(autoconf: &str, symbols: &BTreeSet<String>) -> String {
+    let bare = |mut name: &str| -> String {
+        while let Some(shorter) = name.strip_suffix(SUFFIX) {
+            name = shorter;
+        }
+        name.to_owned()
+    };
+    let wanted: BTreeSet<String> = symbols.iter().map(|symbol| bare(symbol)).collect();
+    let lines: BTreeSet<String> = autoconf
+        .lines()
+        .filter_map(definition)
+        .filter(|(name, _)| name.strip_prefix("CONFIG_").is_some_and(|symbol| wanted.contains(&bare(symbol))))
+        .map(|(name, value)| format!("#define {name} {value}\n"))
+        .collect();
+    lines.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn words_after_config() {
+        for (text, want) in [
+            ("#ifdef CONFIG_SMP", vec!["SMP"]),
+            ("IS_ENABLED(CONFIG_A) CONFIG_A CONFIG_B_MODULE", vec!["A", "B"]),
+            ("/* CONFIG_IN_COMMENT */ \"CONFIG_IN_TEXT\"", vec!["IN_COMMENT", "IN_TEXT"]),
+            ("MY_CONFIG_A xCONFIG_B 0CONFIG_C", vec![]),
+            ("$CONFIG_A,CONFIG_B-CONFIG_C", vec!["A", "B", "C"]),
+            ("CONFIG_ CONFIG_##x CONFIG__MODULE", vec![]),
+            ("config_a Config_B", vec![]),
+            ("CONFIG_CONFIG_A", vec!["CONFIG_A"]),
+            ("CONFIG_64BIT CONFIG_a", vec!["64BIT", "a"]),
+            ("CONFIG_X_MODULE_MODULE", vec!["X_MODULE"]),
+            ("CCONFIG_A CCCONFIG_ CONFIG", vec![]),
+            ("", vec![]),
+        ] {
+            let want: BTreeSet<String> = want.into_iter().map(str::to_owned).collect();
+            assert_eq!(config_symbols(text.as_bytes()), want, "{text}");
+        }
+        assert!(config_symbols(b"\xff\xfeCONFIG_A\xff").contains("A"));
+    }
+
+    #[test]
+    fn the_part_of_a_configuration() {
+        let autoconf = "/*\n * Automatically generated file; DO NOT EDIT.\n * Linux/x86 6.1.187 Kernel Configuration\n */\n\
+                        #define CONFIG_B 1\n#define CONFIG_A_MODULE 1\n#define CONFIG_NAME \"a b\"\n#define CONFIG_C 1\n";
+        let symbols: BTreeSet<String> = ["A", "B", "NAME", "OFF"].map(str::to_owned).into();
+        assert_eq!(
+            project(autoconf, &symbols),
+            "#define CONFIG_A_MODULE 1\n#define CONFIG_B 1\n#define CONFIG_NAME \"a b\"\n"
+        );
+        assert_eq!(project(autoconf, &BTreeSet::new()), "");
+    }
+
+    #[test]
+    fn an_option_whose_name_ends_with_module_is_kept() {
+        let symbols: BTreeSet<String> = config_symbols(b"defined(CONFIG_X_MODULE)");
+        assert_eq!(project("#define CONFIG_X_MODULE 1\n", &symbols), "#define CONFIG_X_MODULE 1\n");
+        assert_eq!(project("#define CONFIG_X_MODULE_MODULE 1\n", &symbols), "#define CONFIG_X_MODULE_MODULE 1\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_an_answer(text in "(CONFIG_|_MODULE|[A-C_ ]){0,12}") {
+            let symbols = config_symbols(text.as_bytes());
+            let named = symbols.iter().all(|symbol| text.contains(&["CONFIG_", symbol].concat()));
+            prop_assert!(named);
+            let projected = project(&text, &symbols);
+            prop_assert_eq!(project(&projected, &symbols), projected);
+        }
+    }
+}
