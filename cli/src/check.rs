@@ -6,23 +6,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bombproof_coordinator::dispatcher::{self, Audit, Event, Executor, Gathered, Job, Mode, Work};
+use bombproof_coordinator::dispatcher::{
+    self, ActionRunner, Audit, Event, Executor, Gathered, Job, Mode, Planning, Work,
+};
 use bombproof_coordinator::ingest;
+use bombproof_coordinator::planner::sources::Sources;
 use bombproof_coordinator::states::{GitTrees, Repository, States, StatesError};
 use bombproof_core::digest::DigestBuilder;
 use bombproof_core::id::{PatchIndex, RunId, TargetName};
+use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
+use bombproof_core::plan::Built;
 use bombproof_core::report::build::{Decision, FailOn, Frame, build, decide};
 use bombproof_core::report::model::{BaseInfo, PatchInfo, Report, Run, SeriesInfo, TargetInfo};
 use bombproof_core::report::{markdown, text};
 use bombproof_core::series::Series;
 use bombproof_core::target::{Build, TargetSpec};
 use bombproof_core::verdict::{Facts, StateFacts, TargetFacts};
+use bombproof_store::action_cache::{ActionCache, FileActions};
 use bombproof_store::atomic::FileError;
+use bombproof_store::cas::{Cas, DiskCas};
+use bombproof_store::complete_actions::Complete;
+use bombproof_store::graphs::FileGraphs;
 use bombproof_store::home::Home;
+use bombproof_store::manifests::FileManifests;
 use bombproof_store::results::FileResults;
 use bombproof_store::runs::{Phase, RunRecord, Runs, TargetProgress};
+use bombproof_store::trees::TreeSource;
+use bombproof_worker::action::{self, Actions};
+use bombproof_worker::files::Files;
 use bombproof_worker::jobs::Jobs;
+use bombproof_worker::kbuild::Compiles;
 use bombproof_worker::sandbox::{self, Level};
 use bombproof_worker::toolchain::{Toolchain, find_toolchain};
 use bombproof_worker::{Target, Worker};
@@ -49,15 +63,15 @@ pub(crate) struct Request {
 struct Local(Arc<Worker>);
 
 impl Executor for Local {
-    fn execute(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, StateResult> {
+    fn execute(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, Built> {
         let worker = Arc::clone(&self.0);
         async move {
-            let result = worker.build((job.target, job.lane), (job.state, job.tree), job.clean, cancel.clone()).await;
+            let built = worker.build((job.target, job.lane), (job.state, job.tree), job.clean, cancel.clone()).await;
             // What comes to grief while everything is being stopped was stopped.
             let stopped = *cancel.borrow();
-            match result.outcome {
-                Outcome::Trouble(_) if stopped => StateResult::trouble(Trouble::Interrupted),
-                Outcome::Built | Outcome::Failed(_) | Outcome::Skipped | Outcome::Trouble(_) => result,
+            match built.result.outcome {
+                Outcome::Trouble(_) if stopped => StateResult::trouble(Trouble::Interrupted).into(),
+                Outcome::Built | Outcome::Failed(_) | Outcome::Skipped | Outcome::Trouble(_) => built,
             }
         }
         .boxed()
@@ -311,18 +325,49 @@ async fn work(
                 .field(plan.repo.as_os_str().as_encoded_bytes())
                 .field(plan.level.name().as_bytes())
                 .finish(),
+            toolchain: toolchain.digest,
         })
         .collect();
-    let worker = Worker {
+    let jobs = Jobs::new(plan.slots).map_err(Fail::machine)?;
+    let trees: Arc<dyn TreeSource> = Arc::new(GitTrees::open(&plan.objects));
+    let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()));
+    let cache: Arc<dyn ActionCache> = Arc::new(Complete::new(FileActions::at(home.actions()), Arc::clone(&cas)));
+    let alone = !commands && action::supported(plan.level);
+    let compiles = alone.then(|| {
+        Arc::new(Compiles {
+            actions: Arc::new(Actions::new(plan.level, home, Arc::clone(&cas), Arc::clone(&jobs))),
+            cache: Arc::clone(&cache),
+            manifests: Arc::new(FileManifests::at(home.manifests())),
+            files: Arc::new(Files::new(Arc::clone(&cas))),
+        })
+    });
+    let worker = Arc::new(Worker {
         level: plan.level,
-        jobs: Jobs::new(plan.slots).map_err(Fail::machine)?,
+        jobs,
         home: home.clone(),
-        source: Arc::new(GitTrees::open(&plan.objects)),
+        source: Arc::clone(&trees),
         targets,
         logs: home.run(&record.id).join("logs"),
         lanes: tokio::sync::Mutex::default(),
+        compiles,
+    });
+    let runner = {
+        let worker = Arc::clone(&worker);
+        let runner: ActionRunner = Arc::new(move |action, cancel| {
+            let worker = Arc::clone(&worker);
+            async move { worker.run_action(&action, cancel).await }.boxed()
+        });
+        runner
     };
-    let executor = Local(Arc::new(worker));
+    let planning = alone.then(|| Planning {
+        sources: Arc::new(Sources::new(trees, cas)),
+        runner,
+        actions: cache,
+        graphs: Arc::new(FileGraphs::at(home.graphs())),
+        toolchains: plan.targets.iter().map(|(_, toolchain)| toolchain.digest).collect(),
+        roots: Roots { source: action::SOURCE.to_owned(), output: action::OUTPUT.to_owned() },
+    });
+    let executor = Local(worker);
     let todo = Work {
         targets: plan.targets.iter().map(|(spec, toolchain)| spec.digest(&toolchain.digest)).collect(),
         parallel: commands,
@@ -340,7 +385,8 @@ async fn work(
     let names = plan.targets.iter().map(|(spec, _)| spec.name.to_string()).collect();
     let mut progress = Progress::new(subjects, names);
     let running = async {
-        let mut gathered = dispatcher::run(&todo, &results, &executor, &events, cancel.clone()).await?;
+        let mut gathered =
+            dispatcher::run(&todo, &results, &executor, planning.as_ref(), &events, cancel.clone()).await?;
         if let Some(asked) = plan.audit.filter(|_| !gathered.interrupted) {
             dispatcher::audit(&todo, asked, &mut gathered, &results, &executor, &events, cancel).await?;
         }

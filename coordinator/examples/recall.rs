@@ -13,6 +13,7 @@ use bombproof_core::diagnostic::{Diagnostic, Location, Severity, Tool};
 use bombproof_core::digest::Digest;
 use bombproof_core::id::{Oid, PatchIndex, RunId, TargetName};
 use bombproof_core::outcome::{Audited, LinkCheck, Outcome, Scope, ScopeState, StateResult, Trouble, Unit};
+use bombproof_core::plan::Built;
 use bombproof_core::report::model::{BaseInfo, PatchInfo, Run, SeriesInfo, TargetInfo};
 use bombproof_core::report::{build, text};
 use bombproof_core::series::{FileChange, Span};
@@ -141,13 +142,13 @@ fn warning(unit: usize, line: u32) -> Diagnostic {
 struct MadeUp(Shape, Arc<AtomicU64>);
 
 impl Executor for MadeUp {
-    fn execute(&self, job: Job, _: watch::Receiver<bool>) -> BoxFuture<'static, StateResult> {
+    fn execute(&self, job: Job, _: watch::Receiver<bool>) -> BoxFuture<'static, Built> {
         let (shape, spent) = (self.0, Arc::clone(&self.1));
         Box::pin(async move {
             let start = Instant::now();
             let result = shape.result(job.target, job.state.as_usize());
             spent.fetch_add(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            result
+            result.into()
         })
     }
 
@@ -163,7 +164,7 @@ fn run(shape: Shape, store: &FileResults) -> Result<(Gathered, u64), Failed> {
     let (_stop, cancel) = watch::channel(false);
     let work = shape.work()?;
     let gathered = tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-        let running = dispatcher::run(&work, store, &executor, &events, cancel);
+        let running = dispatcher::run(&work, store, &executor, None, &events, cancel);
         tokio::pin!(running);
         loop {
             tokio::select! {

@@ -5,4 +5,5 @@
 
 pub mod dispatcher;
 pub mod ingest;
+pub mod planner;
 pub mod states;

@@ -20,6 +20,14 @@ pub struct InputFile {
     pub executable: bool,
 }
 
+impl InputFile {
+    /// Stands for a file that is not there: no blob has that name, so no action can be run with it.
+    pub fn missing() -> Self {
+        let nothing = BlobDigest { hash: crate::digest::Digest::of(b"bombproof/missing"), size_bytes: u64::MAX };
+        Self { blob: nothing, executable: false }
+    }
+}
+
 /// All files that an action sees, by path below the input root: relative, with `/`, without `.` and `..`.
 pub type InputTree = BTreeMap<String, InputFile>;
 

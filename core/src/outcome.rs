@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::digest::Digest;
 use crate::shared::{Shared, SharedMap, SharedSet};
 
@@ -231,6 +231,20 @@ pub struct Unit {
     pub object: Option<Digest>,
 }
 
+impl Unit {
+    /// Its first error in one line, and whether all of its errors are warnings made errors.
+    pub fn first_error(&self) -> Option<(String, bool)> {
+        let mut errors = self.diagnostics.iter().filter(|it| it.severity == Severity::Error).peekable();
+        let first = *errors.peek()?;
+        let werror = errors.all(|error| error.werror);
+        let place = match first.location.line {
+            0 => String::new(),
+            line => format!("{}:{line}: ", first.location.file),
+        };
+        Some((format!("{place}{}", first.message), werror))
+    }
+}
+
 /// What building a state again by plain make showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audited {
@@ -272,6 +286,12 @@ pub struct ScopeState {
 pub struct Cost {
     /// Compiles that ran.
     pub compiles: u32,
+    /// Compiles whose result was known.
+    #[serde(default)]
+    pub cached: u32,
+    /// Compiles that were not needed because no compiler sees what changed.
+    #[serde(default)]
+    pub by_token: u32,
     /// Compiler probes (`--version`, `cc-option`) that ran.
     pub probes: u32,
     /// Runs of make.

@@ -57,4 +57,7 @@ pub struct Change {
     pub path: String,
     /// What is there in the new tree; `None`: the path is gone.
     pub entry: Option<Entry>,
+    /// The old tree has nothing at that path.
+    #[serde(default)]
+    pub added: bool,
 }

@@ -10,6 +10,7 @@ pub mod action_cache;
 pub mod atomic;
 pub mod cas;
 pub mod complete_actions;
+pub mod graphs;
 pub mod home;
 pub mod manifests;
 pub mod results;

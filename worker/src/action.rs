@@ -183,7 +183,8 @@ impl Actions {
                 return Err(full);
             }
         }
-        let outputs = if exit == 0 { self.collect(&upper, run.outputs)? } else { Vec::new() };
+        // A compile that fails leaves its dependency list, and nothing else.
+        let outputs = self.collect(&upper, run.outputs)?;
         Ok(ActionResult { exit, outputs, stderr, cpu_us: usage.cpu_us, wall_us: usage.wall_us })
     }
 

@@ -7,9 +7,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bombproof_core::action::{Action, ActionResult};
 use bombproof_core::digest::{Digest, DigestBuilder};
 use bombproof_core::id::{Oid, PatchIndex};
 use bombproof_core::outcome::{Audited, StateResult, Trouble};
+use bombproof_core::plan::Built;
 use bombproof_core::target::{Build, TargetSpec};
 use bombproof_store::home::{Home, TreeLease};
 use bombproof_store::trees::TreeSource;
@@ -17,6 +19,7 @@ use tokio::sync::{Mutex, watch};
 
 pub mod action;
 pub mod command;
+pub mod files;
 pub mod jobs;
 pub mod kbuild;
 pub mod sandbox;
@@ -37,6 +40,8 @@ pub struct Attempt {
     pub log: PathBuf,
     /// At most this long, in seconds.
     pub timeout_s: u64,
+    /// The digest of its toolchain.
+    pub toolchain: Digest,
 }
 
 /// A target and what names its build folders.
@@ -46,6 +51,8 @@ pub struct Target {
     pub spec: TargetSpec,
     /// Of the target with its toolchain, and of the repository: builds of one key may share a folder.
     pub folder_key: Digest,
+    /// Of its toolchain.
+    pub toolchain: Digest,
 }
 
 /// A build folder for each target and lane.
@@ -70,6 +77,8 @@ pub struct Worker {
     pub logs: PathBuf,
     /// The folders in use, by target and lane.
     pub lanes: Mutex<Lanes>,
+    /// Answers and runs single compiles; `None`: everything is left to make.
+    pub compiles: Option<Arc<kbuild::Compiles>>,
 }
 
 impl Worker {
@@ -91,8 +100,20 @@ impl Worker {
         (state, tree): (PatchIndex, Oid),
         clean: bool,
         cancel: watch::Receiver<bool>,
-    ) -> StateResult {
-        self.attempt((target, lane), (state, tree), clean, cancel).await.unwrap_or_else(StateResult::trouble)
+    ) -> Built {
+        let attempt = self.attempt((target, lane), (state, tree), clean, cancel).await;
+        attempt.unwrap_or_else(|trouble| StateResult::trouble(trouble).into())
+    }
+
+    /// Runs an action when a job is free.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn run_action(&self, action: &Action, cancel: watch::Receiver<bool>) -> Result<ActionResult, Trouble> {
+        match &self.compiles {
+            Some(compiles) => compiles.actions.run(action, cancel).await,
+            None => Err(Trouble::Internal { detail: "no action can be run in this sandbox".to_owned() }),
+        }
     }
 
     /// Builds a state again by plain make, in a folder of its own, and compares it with what was said of it. Where there
@@ -136,7 +157,7 @@ impl Worker {
             DigestBuilder::new("bombproof/audit-folder/v1").field(what.folder_key.to_string().as_bytes()).finish();
         let own = self.lease((target, AUDIT_LANE), &key).await?;
         let own = own.lock().await;
-        let attempt = Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s };
+        let attempt = Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s, toolchain: what.toolchain };
         let audited = kbuild::audit(self, kbuild, own.path(), &attempt, expected, cancel).await?;
         if let Audited::Different(_) = audited {
             let lane = self.lease((target, lane), &what.folder_key).await?;
@@ -164,7 +185,7 @@ impl Worker {
         (state, tree): (PatchIndex, Oid),
         clean: bool,
         cancel: watch::Receiver<bool>,
-    ) -> Result<StateResult, Trouble> {
+    ) -> Result<Built, Trouble> {
         let disk = |error: &dyn std::fmt::Display| Trouble::Disk { detail: error.to_string() };
         let what = self
             .targets
@@ -177,10 +198,12 @@ impl Worker {
         std::fs::File::create(&log).map_err(|error| disk(&error))?;
         let lease = self.lease((target, lane), &what.folder_key).await?;
         let lease = lease.lock().await;
-        let attempt = Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s };
+        let attempt = Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s, toolchain: what.toolchain };
         match &what.spec.build {
             Build::Kbuild(kbuild) => kbuild::build(self, kbuild, lease.path(), &attempt, cancel).await,
-            Build::Command { command } => command::build(self, command, lease.path(), &attempt, cancel).await,
+            Build::Command { command } => {
+                command::build(self, command, lease.path(), &attempt, cancel).await.map(Built::from)
+            }
         }
     }
 }

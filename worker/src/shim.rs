@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,11 +17,55 @@ use std::time::Instant;
 use bombproof_core::kbuild::invocation::{self, Invocation};
 use bombproof_core::kbuild::record::{Known, Record};
 use nix::sys::resource::{UsageWho, getrusage};
+use serde::{Deserialize, Serialize};
 
 /// Where the journal is.
 pub const JOURNAL: &str = "BOMBPROOF_JOURNAL";
+/// The socket of who runs the compiles of this step; without it they are run here.
+pub const AGENT: &str = "BOMBPROOF_AGENT";
 /// The `PATH` without the shims.
 pub const REAL_PATH: &str = "BOMBPROOF_REAL_PATH";
+/// Variables that change what a compiler does; a compile under one of them is run here.
+const CHANGES_COMPILERS: &[&str] = &[
+    "CCC_OVERRIDE_OPTIONS",
+    "COMPILER_PATH",
+    "CPATH",
+    "CPLUS_INCLUDE_PATH",
+    "C_INCLUDE_PATH",
+    "DEPENDENCIES_OUTPUT",
+    "GCC_COLORS",
+    "GCC_COMPARE_DEBUG",
+    "GCC_EXEC_PREFIX",
+    "GCC_SPECS",
+    "LIBRARY_PATH",
+    "LD_PRELOAD",
+    "SUNPRO_DEPENDENCIES",
+];
+
+/// A compile, as the shim hands it over: one line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Question {
+    /// The working folder.
+    pub(crate) cwd: String,
+    /// The command; `argv[0]` is the compiler's name.
+    pub(crate) argv: Vec<String>,
+}
+
+/// What became of it: one line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answer {
+    /// The shim is to run it itself.
+    Local,
+    /// It ran, or was known; its outputs are there.
+    Done {
+        /// Exit code.
+        exit: i32,
+        /// Standard error.
+        stderr: String,
+    },
+}
+
 /// At most this much of a standard error is kept, in bytes.
 const MAX_STDERR_BYTES: usize = 1 << 20;
 
@@ -37,7 +82,16 @@ pub fn run(argv: &[OsString]) -> i32 {
     };
     let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut command = Command::new(&program);
-    command.args(argv.iter().skip(1)).env("PATH", &real_path).env_remove(REAL_PATH).env_remove(JOURNAL);
+    if let Invocation::Compile { .. } = invocation::read(&words)
+        && argv.iter().all(|word| word.to_str().is_some())
+        && let Some(code) = handed_over(&words)
+    {
+        return code;
+    }
+    command.args(argv.iter().skip(1)).env("PATH", &real_path);
+    for name in [REAL_PATH, JOURNAL, AGENT] {
+        command.env_remove(name);
+    }
     let journal = std::env::var_os(JOURNAL).map(PathBuf::from);
     match (invocation::read(&words), journal) {
         (Invocation::Compile { .. } | Invocation::Check { .. }, Some(journal)) => recorded(command, words, &journal)
@@ -49,6 +103,27 @@ pub fn run(argv: &[OsString]) -> i32 {
             let error = command.exec();
             let _ = writeln!(std::io::stderr(), "{}: {error}", program.display());
             NOT_FOUND
+        }
+    }
+}
+
+/// Hands a compile over to the agent; `None`: it has to be run here.
+fn handed_over(argv: &[String]) -> Option<i32> {
+    let agent = std::env::var_os(AGENT)?;
+    if CHANGES_COMPILERS.iter().any(|name| std::env::var_os(name).is_some()) {
+        return None;
+    }
+    let cwd = std::env::current_dir().ok()?.to_str()?.to_owned();
+    let question = serde_json::to_string(&Question { cwd, argv: argv.to_vec() }).ok()?;
+    let mut stream = UnixStream::connect(agent).ok()?;
+    stream.write_all(format!("{question}\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    match serde_json::from_str(&answer).ok()? {
+        Answer::Local => None,
+        Answer::Done { exit, stderr } => {
+            let _ = std::io::stderr().write_all(stderr.as_bytes());
+            Some(exit)
         }
     }
 }

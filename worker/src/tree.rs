@@ -111,9 +111,9 @@ impl SourceTree {
                     Ok(each) => {
                         let names: Vec<&str> = trees.iter().chain([to]).map(Oid::as_str).collect();
                         self.set_mark(&format!("moving {}\n", names.join(" ")))?;
-                        let all: BTreeMap<String, Option<Entry>> =
-                            each.into_iter().flatten().map(|change| (change.path, change.entry)).collect();
-                        (all.into_iter().map(|(path, entry)| Change { path, entry }).collect(), false)
+                        let all: BTreeMap<String, Change> =
+                            each.into_iter().flatten().map(|change| (change.path.clone(), change)).collect();
+                        (all.into_values().collect(), false)
                     }
                     Err(_) => (self.start_over(source, to)?, true),
                 }

@@ -45,7 +45,9 @@ impl TreeSource for Memory {
         let new = self.trees.get(to).ok_or_else(|| missing(to))?;
         let paths: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
         let differs = paths.into_iter().filter(|path| old.get(*path) != new.get(*path));
-        Ok(differs.map(|path| Change { path: path.clone(), entry: new.get(path).cloned() }).collect())
+        Ok(differs
+            .map(|path| Change { path: path.clone(), entry: new.get(path).cloned(), added: !old.contains_key(path) })
+            .collect())
     }
 
     fn blobs(&self, blobs: &[Oid], sink: &mut BlobSink<'_>) -> Result<(), TreeError> {

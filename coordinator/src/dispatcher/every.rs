@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 
 use bombproof_core::outcome::{Outcome, StateResult, Trouble};
+use bombproof_core::plan::Built;
 use bombproof_core::schedule::lanes::{Effect, Ending, Event as Happened, Lanes, stretches};
 use bombproof_store::atomic::FileError;
 use futures::StreamExt;
@@ -63,7 +64,7 @@ pub(super) async fn run(
             () = turned_true(&mut asked_to_stop), if !*stopped.borrow() => queue.push_back(Happened::Cancel),
             ended = running.next() => {
                 // Nothing runs and the schedule did not say that it is done: it cannot be, and waiting would hang.
-                let Some((job, result)) = ended else { return Ok(()) };
+                let Some((job, Built { result, .. })) = ended else { return Ok(()) };
                 let ending = match &result.outcome {
                     Outcome::Trouble(trouble) if trouble.may_pass() => Ending::Transient,
                     Outcome::Trouble(_) | Outcome::Built | Outcome::Failed(_) | Outcome::Skipped => Ending::Settled,

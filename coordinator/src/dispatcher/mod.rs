@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bombproof_core::digest::Digest;
 use bombproof_core::id::{Oid, PatchIndex};
 use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
+use bombproof_core::plan::Built;
 use bombproof_store::atomic::FileError;
 use bombproof_store::results::{ResultKey, ResultStore};
 use futures::future::BoxFuture;
@@ -17,6 +18,8 @@ use tokio::sync::{mpsc, watch};
 
 mod audit;
 mod every;
+mod planned;
+mod pool;
 mod search;
 
 /// One attempt at one state on one target.
@@ -39,7 +42,7 @@ pub struct Job {
 /// Builds states. Whatever happens it gives a result; trouble is one.
 pub trait Executor: Send + Sync {
     /// Runs one attempt; stops at once when `cancel` turns true.
-    fn execute(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, StateResult>;
+    fn execute(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, Built>;
 
     /// Builds a state again by plain make and compares it with what was said of it.
     fn audit(&self, job: Job, expected: Arc<StateResult>, cancel: watch::Receiver<bool>)
@@ -47,6 +50,8 @@ pub trait Executor: Send + Sync {
 }
 
 pub use audit::{Audit, audit};
+pub use planned::Planning;
+pub use pool::ActionRunner;
 
 /// Which states are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,14 +240,15 @@ impl<'a> Board<'a> {
         executor: &dyn Executor,
         job: Job,
         cancel: &watch::Receiver<bool>,
-    ) -> BoxFuture<'static, (Job, StateResult)> {
+    ) -> BoxFuture<'static, (Job, Built)> {
         let _ = self.events.send(Event::Started(job.clone()));
         let attempt = executor.execute(job.clone(), cancel.clone());
         // An attempt that panics is a bug of ours: it must not take the run with it, nor pass for an answer.
         let task = tokio::spawn(attempt);
         Box::pin(async move {
             let result = task.await.unwrap_or_else(|error| {
-                StateResult::trouble(Trouble::Internal { detail: format!("the attempt did not end properly: {error}") })
+                let detail = format!("the attempt did not end properly: {error}");
+                StateResult::trouble(Trouble::Internal { detail }).into()
             });
             (job, result)
         })
@@ -257,6 +263,7 @@ pub async fn run(
     work: &Work,
     store: &dyn ResultStore,
     executor: &dyn Executor,
+    planning: Option<&Planning>,
     events: &mpsc::UnboundedSender<Event>,
     cancel: watch::Receiver<bool>,
 ) -> Result<Gathered, FileError> {
@@ -267,7 +274,8 @@ pub async fn run(
         Mode::Tip => [PatchIndex::BASE, last].into(),
     };
     match work.mode {
-        Mode::Every | Mode::Tip => every::run(&mut board, executor, cancel).await?,
+        Mode::Every | Mode::Tip if work.parallel => every::run(&mut board, executor, cancel).await?,
+        Mode::Every | Mode::Tip => planned::run(&mut board, executor, planning, cancel).await?,
         Mode::Search => search::run(&mut board, executor, cancel).await?,
     }
     Ok(board.gathered)

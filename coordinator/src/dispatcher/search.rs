@@ -110,7 +110,7 @@ async fn probe(
         }
         let Some((job, result)) = running.next().await else { return results };
         free.push(job.lane);
-        results.push((job.state, result));
+        results.push((job.state, result.result));
     }
 }
 

@@ -36,7 +36,7 @@ impl Executor for Scripted {
         Box::pin(async move { audited })
     }
 
-    fn execute(&self, job: Job, mut cancel: watch::Receiver<bool>) -> BoxFuture<'static, StateResult> {
+    fn execute(&self, job: Job, mut cancel: watch::Receiver<bool>) -> BoxFuture<'static, Built> {
         let outcome = (self.script)(&job);
         self.jobs.lock().unwrap().push(job);
         let (running, peak) = (Arc::clone(&self.running), Arc::clone(&self.peak));
@@ -50,7 +50,7 @@ impl Executor for Scripted {
                 outcome
             };
             running.fetch_sub(1, Ordering::SeqCst);
-            StateResult { outcome, ..StateResult::trouble(Trouble::Interrupted) }
+            StateResult { outcome, ..StateResult::trouble(Trouble::Interrupted) }.into()
         })
     }
 }
@@ -77,7 +77,7 @@ fn work(targets: usize, trees: &str, mode: Mode) -> Work {
 async fn run_with(work: &Work, store: &MemoryResults, executor: &Scripted) -> Gathered {
     let (events, _kept) = mpsc::unbounded_channel();
     let (_stop, cancel) = watch::channel(false);
-    run(work, store, executor, &events, cancel).await.unwrap()
+    run(work, store, executor, None, &events, cancel).await.unwrap()
 }
 
 fn outcomes(gathered: &Gathered, target: usize) -> String {
@@ -161,7 +161,7 @@ async fn cancel_ends_the_run_and_keeps_what_was_settled() {
         }
     };
     let gathered = tokio::select! {
-        gathered = run(&work, &store, &executor, &events, cancel) => gathered.unwrap(),
+        gathered = run(&work, &store, &executor, None, &events, cancel) => gathered.unwrap(),
         () = watcher => unreachable!(),
     };
     assert!(gathered.interrupted);
@@ -176,17 +176,17 @@ async fn an_attempt_that_panics_is_our_fault_and_the_run_goes_on() {
             Box::pin(async { Audited::NotDone(Trouble::Interrupted) })
         }
 
-        fn execute(&self, job: Job, _: watch::Receiver<bool>) -> BoxFuture<'static, StateResult> {
+        fn execute(&self, job: Job, _: watch::Receiver<bool>) -> BoxFuture<'static, Built> {
             Box::pin(async move {
                 assert!(job.state.0 != 1, "on purpose");
-                StateResult { outcome: Outcome::Built, ..StateResult::trouble(Trouble::Interrupted) }
+                StateResult { outcome: Outcome::Built, ..StateResult::trouble(Trouble::Interrupted) }.into()
             })
         }
     }
     let (events, _kept) = mpsc::unbounded_channel();
     let (_stop, cancel) = watch::channel(false);
     let gathered =
-        run(&work(1, "abc", Mode::Every), &MemoryResults::default(), &Panics, &events, cancel).await.unwrap();
+        run(&work(1, "abc", Mode::Every), &MemoryResults::default(), &Panics, None, &events, cancel).await.unwrap();
     assert_eq!(outcomes(&gathered, 0), "btb");
 }
 

@@ -55,7 +55,7 @@ fn differences(text: &[u8]) -> Result<Vec<Change>, StatesError> {
         } else {
             Some(Entry { mode: FileMode::from_octal(mode).ok_or_else(bad)?, blob: Oid::parse(oid).map_err(|_| bad())? })
         };
-        changes.push(Change { path: path.to_owned(), entry });
+        changes.push(Change { path: path.to_owned(), entry, added: status == "A" });
     }
     Ok(changes)
 }
@@ -75,7 +75,7 @@ impl TreeSource for GitTrees {
                 let entries = listing(&text)?;
                 Ok(entries
                     .into_iter()
-                    .map(|(mode, blob, path)| Change { path, entry: Some(Entry { mode, blob }) })
+                    .map(|(mode, blob, path)| Change { path, entry: Some(Entry { mode, blob }), added: true })
                     .collect())
             }),
         };

@@ -35,6 +35,8 @@ pub struct Interface {
     pub defined: BTreeMap<String, String>,
     /// Symbols that it needs.
     pub undefined: BTreeSet<String>,
+    /// Its sections, each with kind and flags.
+    pub sections: BTreeSet<String>,
     /// Everything else that counts.
     pub rest: Digest,
     /// It declares a licence under which all exports may be used.
@@ -55,6 +57,7 @@ pub fn read(object: &[u8]) -> Option<Interface> {
 fn facts<'data>(file: &impl Object<'data>) -> Option<Interface> {
     let mut facts = BTreeSet::new();
     let (mut defined, mut undefined, mut gpl) = (BTreeMap::new(), BTreeSet::new(), false);
+    let mut sections = BTreeSet::new();
     let section_name = |index: Option<SectionIndex>| -> Option<String> {
         match index {
             None => Some(String::new()),
@@ -84,7 +87,7 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<Interface> {
     }
     for section in file.sections() {
         let name = section.name().ok()?;
-        facts.insert(format!("section {name} {:?} {:?}", section.kind(), section.flags()));
+        sections.insert(format!("{name} {:?} {:?}", section.kind(), section.flags()));
         if READ_WHOLE.iter().any(|head| name.starts_with(head)) {
             facts.insert(format!("content {name} {}", Digest::of(section.data().ok()?)));
         }
@@ -108,7 +111,7 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<Interface> {
     undefined.remove("");
     let builder = DigestBuilder::new("bombproof/object-interface/v1");
     let rest = builder.list(facts.iter().map(String::as_str)).finish();
-    Some(Interface { defined, undefined, rest, gpl })
+    Some(Interface { defined, undefined, sections, rest, gpl })
 }
 
 /// What is known of the last link.
@@ -116,6 +119,8 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<Interface> {
 pub struct Linked {
     /// Global symbols of the image (`System.map`).
     pub image: BTreeSet<String>,
+    /// Sections that any of its objects has: a link knows what to do with them.
+    pub sections: BTreeSet<String>,
     /// Exported symbols (`Module.symvers`), and whether any licence may use each. Symbols of a namespace are not in it.
     pub exports: BTreeMap<String, bool>,
 }
@@ -138,7 +143,7 @@ impl Linked {
             let plain = rest.iter().all(|namespace| namespace.trim().is_empty());
             (plain && !name.is_empty()).then(|| (name.to_owned(), kind == "EXPORT_SYMBOL"))
         });
-        Self { image: image.collect(), exports: exports.collect() }
+        Self { image: image.collect(), sections: BTreeSet::new(), exports: exports.collect() }
     }
 }
 
@@ -153,12 +158,25 @@ pub enum View {
     Unclear(String),
 }
 
+/// What the sections of a changed object come to, before its symbols are looked at: `None`, where these decide.
+///
+/// A section that another object of the last link had, with the same kind and flags, is nothing new to a link.
+fn by_sections(before: &Interface, after: &Interface, linked: &Linked) -> Option<View> {
+    let known = |section: &&String| before.sections.contains(*section) || linked.sections.contains(*section);
+    if let Some(section) = after.sections.iter().find(|section| !known(section)) {
+        let name = section.split(' ').next().unwrap_or_default();
+        return Some(View::Unclear(format!("it has a section '{name}', which nothing had")));
+    }
+    let same = before.defined == after.defined && before.undefined == after.undefined && before.gpl == after.gpl;
+    (same && before.rest == after.rest).then_some(View::Same)
+}
+
 /// Judges a changed object of the image.
 ///
 /// A symbol that it defines anew or no more is left to the link, because any other object may need or define it.
 pub fn view_in_image(before: &Interface, after: &Interface, linked: &Linked) -> View {
-    if before == after {
-        return View::Same;
+    if let Some(view) = by_sections(before, after, linked) {
+        return view;
     }
     if before.rest != after.rest || before.defined != after.defined {
         return View::Unclear("it defines or refers to something else".to_owned());
@@ -171,8 +189,8 @@ pub fn view_in_image(before: &Interface, after: &Interface, linked: &Linked) -> 
 
 /// Judges a changed object of a module; `others` are the other objects of the module as they are now.
 pub fn view_in_module(before: &Interface, after: &Interface, others: &[Interface], linked: &Linked) -> View {
-    if before == after {
-        return View::Same;
+    if let Some(view) = by_sections(before, after, linked) {
+        return view;
     }
     if before.rest != after.rest {
         return View::Unclear("it refers to something else".to_owned());
@@ -249,6 +267,7 @@ mod tests {
 
     fn object(defined: &[&str], undefined: &[&str]) -> Interface {
         Interface {
+            sections: BTreeSet::from([".text".to_owned()]),
             defined: defined.iter().map(|name| ((*name).to_owned(), "Text".to_owned())).collect(),
             undefined: undefined.iter().map(|name| (*name).to_owned()).collect(),
             rest: Digest::of(b""),
@@ -257,10 +276,11 @@ mod tests {
     }
 
     fn linked() -> Linked {
-        Linked::read(
+        let linked = Linked::read(
             "00 T printk\n01 t local\n02 W maybe\nrubbish\n",
             "0x0\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n0x0\tgpl\tvmlinux\tEXPORT_SYMBOL_GPL\t\n0x0\tns\tm\tEXPORT_SYMBOL\tCRYPTO\nx\n",
-        )
+        );
+        Linked { sections: BTreeSet::from([".data".to_owned()]), ..linked }
     }
 
     #[test]
@@ -270,8 +290,15 @@ mod tests {
         let other = object(&["c"], &["b"]);
         let changed = Interface { rest: Digest::of(b"x"), ..before.clone() };
         // The object afterwards, what a module whose other object needs `b` and has `c` says, what the image says.
+        let with = |section: &str| {
+            let mut it = before.clone();
+            it.sections.insert(section.to_owned());
+            it
+        };
         for (after, module, image) in [
             (before.clone(), "same", "same"),
+            (with(".data"), "same", "same"),
+            (with(".odd"), "unclear", "unclear"),
             (changed, "unclear", "unclear"),
             (object(&["a", "b"], &[]), "resolved", "resolved"),
             (object(&["a", "b"], &["printk", "c"]), "resolved", "unclear"),

@@ -2,9 +2,27 @@
 //!
 //! [`graph`] is what one run of the project's make left behind: every unit with its command and what it reads. [`compile`]
 //! says which commands are understood well enough to be actions, and makes them. [`affected`] finds the units that a change
-//! reaches; [`link`] says what a link would make of new objects.
+//! reaches; [`link`] says what a link would make of new objects; [`compose`] makes the result of a state.
 
 pub mod affected;
 pub mod compile;
+pub mod compose;
 pub mod graph;
 pub mod link;
+
+use crate::outcome::StateResult;
+
+/// What a kbuild step gave.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The result of the state.
+    pub result: StateResult,
+    /// Its action graph, where later states can be planned from it.
+    pub graph: Option<graph::Graph>,
+}
+
+impl From<StateResult> for Built {
+    fn from(result: StateResult) -> Self {
+        Self { result, graph: None }
+    }
+}

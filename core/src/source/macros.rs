@@ -73,6 +73,17 @@ impl Macro {
     }
 }
 
+impl Macro {
+    /// The macro of an option `-D`, given without it: `NAME`, `NAME=TEXT`.
+    ///
+    /// # Errors
+    /// When it is not understood.
+    pub fn of_option(text: &str) -> Result<Self, Refused> {
+        let (name, value) = text.split_once('=').unwrap_or((text, "1"));
+        define(format!("{name} {value}").as_bytes())
+    }
+}
+
 /// Reads what stands behind `#define`, without comments and in one line.
 pub(super) fn define(text: &[u8]) -> Result<Macro, Refused> {
     let skip = |at: usize| at + text[at..].iter().take_while(|byte| is_blank(**byte)).count();

@@ -3,20 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bombproof_core::diagnostic::{Diagnostic, Severity, Tool, parse};
-use bombproof_core::digest::Digest;
+use bombproof_core::digest::{BlobDigest, Digest};
 use bombproof_core::kbuild::depfile;
+use bombproof_core::kbuild::interface::{self, Interface};
 use bombproof_core::kbuild::invocation::{self, Invocation};
 use bombproof_core::kbuild::log::{self, MachineTrouble};
-use bombproof_core::kbuild::record::Record;
+use bombproof_core::kbuild::record::{Known as From, Record};
 use bombproof_core::kbuild::roots::{Place, Roots};
 use bombproof_core::outcome::{Failure, LinkCheck, Outcome, Scope, ScopeState, Stage, StateResult, Trouble, Unit};
 use bombproof_core::shared::Shared;
 use serde::{Deserialize, Serialize};
 
+use super::agent::Made;
+
 /// What a lane knows of its build folder: every unit in it, with what it was made from.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Table {
-    /// Paths of the source tree that units read; units name them by index.
+    /// Paths of the source tree that units read, and words of commands; units name them by index.
     paths: Vec<String>,
     units: BTreeMap<String, Known>,
     scopes: Shared<BTreeMap<Scope, ScopeState>>,
@@ -30,6 +33,31 @@ struct Known {
     /// The source is a file of the build folder.
     generated: bool,
     inputs: Vec<u32>,
+    /// How it is compiled, where the agent understood that.
+    #[serde(default)]
+    compile: Option<Kept>,
+    /// What a link sees of its object, and the digest of that object.
+    #[serde(default)]
+    interface: Option<(Digest, Interface)>,
+}
+
+/// A compile that needs no make. Words and paths are places in the table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Kept {
+    argv: Vec<u32>,
+    depfile: String,
+    /// Below the input root.
+    inputs: Vec<u32>,
+    made: BlobDigest,
+}
+
+/// A unit as a graph needs it.
+pub(super) struct ForGraph<'a> {
+    pub(super) output: &'a str,
+    /// Words, dependency list, inputs below the input root, and what the compile itself made.
+    pub(super) compile: Option<(Vec<&'a str>, &'a str, Vec<&'a str>, BlobDigest)>,
+    /// Of the source tree.
+    pub(super) inputs: Vec<&'a str>,
 }
 
 /// One step, as it ended.
@@ -79,15 +107,27 @@ impl Table {
         self.units.contains_key(output)
     }
 
-    /// The outputs of the units that read one of these files of the source tree, each with the first such file.
-    pub(super) fn readers_of(&self, paths: &BTreeSet<&str>) -> BTreeMap<String, String> {
-        let named = self.paths.iter().zip(0..).filter(|(path, _)| paths.contains(path.as_str()));
-        let hit: BTreeMap<u32, &String> = named.map(|(path, number)| (number, path)).collect();
-        if hit.is_empty() {
-            return BTreeMap::new();
+    /// The units as a graph needs them.
+    pub(super) fn for_graph(&self) -> impl Iterator<Item = ForGraph<'_>> {
+        let text = |place: &u32| self.paths.get(*place as usize).map_or("", String::as_str);
+        self.units.iter().map(move |(output, known)| ForGraph {
+            output,
+            compile: known.compile.as_ref().map(|kept| {
+                let texts = |places: &[u32]| places.iter().map(text).collect();
+                (texts(&kept.argv), kept.depfile.as_str(), texts(&kept.inputs), kept.made)
+            }),
+            inputs: known.inputs.iter().map(text).collect(),
+        })
+    }
+
+    /// What a link sees of a unit; `read` gives the bytes of its object, and is asked only when that is a new one.
+    pub(super) fn interface(&mut self, output: &str, read: impl FnOnce() -> Option<Vec<u8>>) -> Option<Interface> {
+        let known = self.units.get_mut(output)?;
+        let object = known.unit.object?;
+        if known.interface.as_ref().is_none_or(|(of, _)| *of != object) {
+            known.interface = interface::read(&read()?).map(|interface| (object, interface));
         }
-        let read = |known: &Known| known.inputs.iter().find_map(|input| hit.get(input).copied());
-        self.units.iter().filter_map(|(output, known)| Some((output.clone(), read(known)?.clone()))).collect()
+        known.interface.as_ref().map(|(_, interface)| interface.clone())
     }
 
     /// Takes in what a step recorded, and forgets what is no longer there.
@@ -97,6 +137,7 @@ impl Table {
     pub(super) fn update(
         &mut self,
         step: &Step<'_>,
+        made: &HashMap<String, Made>,
         exists: impl Fn(&str, bool) -> bool,
         object: impl Fn(&str) -> Option<Digest>,
     ) {
@@ -134,8 +175,15 @@ impl Table {
                         object: None,
                     };
                     retried.insert(output.clone());
-                    self.units
-                        .insert(output, Known { unit: unit.into(), generated, inputs: inputs.into_iter().collect() });
+                    let compile = made.get(&output).filter(|_| record.exit == Some(0)).map(|made| Kept {
+                        argv: record.argv.iter().map(|word| self.intern(word)).collect(),
+                        depfile: made.depfile.clone(),
+                        inputs: made.inputs.iter().map(|path| self.intern(path)).collect(),
+                        made: made.object,
+                    });
+                    let inputs = inputs.into_iter().collect();
+                    let known = Known { unit: unit.into(), generated, inputs, compile, interface: None };
+                    self.units.insert(output, known);
                 }
                 Invocation::Check { source } => {
                     let found = parse::compiler(&record.stderr, &record.cwd, step.roots, Tool::Sparse);
@@ -243,7 +291,11 @@ impl Table {
         result.link = step.link;
         for record in step.records {
             if let Invocation::Compile { .. } | Invocation::Check { .. } = invocation::read(&record.argv) {
-                result.cost.compiles += 1;
+                match record.known {
+                    From::Ran => result.cost.compiles += 1,
+                    From::Cached => result.cost.cached += 1,
+                    From::Token => result.cost.by_token += 1,
+                }
             }
             result.cost.compile_cpu_ms += record.cpu_us / 1000;
         }
@@ -275,7 +327,7 @@ impl Table {
                     below.map(|(_, known)| known)
                 });
                 let unit = unit.filter(|known| !known.unit.ok).map(|known| &*known.unit);
-                let (message, werror) = unit.and_then(first_error).unwrap_or_else(|| {
+                let (message, werror) = unit.and_then(Unit::first_error).unwrap_or_else(|| {
                     (self.scope_error(failed.stage).unwrap_or_else(|| failed.message.clone()), false)
                 });
                 let stage = if unit.is_some() { log::stage(&what) } else { failed.stage };
@@ -313,17 +365,4 @@ fn is_of(record: &Record, output: &str, roots: &Roots) -> bool {
         Invocation::Compile { output: made, .. } => roots.place(&record.cwd, &made).into_path() == output,
         Invocation::Check { .. } | Invocation::Other => false,
     }
-}
-
-/// The first error of a unit, and whether all of its errors are warnings made errors.
-fn first_error(unit: &Unit) -> Option<(String, bool)> {
-    let errors: Vec<&Diagnostic> = unit.diagnostics.iter().filter(|it| it.severity == Severity::Error).collect();
-    let first = errors.first()?;
-    let werror = errors.iter().all(|error| error.werror);
-    let place = if first.location.line > 0 {
-        format!("{}:{}: ", first.location.file, first.location.line)
-    } else {
-        String::new()
-    };
-    Some((format!("{place}{}", first.message), werror))
 }

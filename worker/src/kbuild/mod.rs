@@ -8,37 +8,46 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bombproof_core::digest::Digest;
 use bombproof_core::id::Oid;
-use bombproof_core::kbuild::reach;
 use bombproof_core::kbuild::record::Record;
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::{Failure, LinkCheck, Outcome, Stage, StateResult, Trouble};
+use bombproof_core::plan::Built;
 use bombproof_core::target::config::{self, Config};
 use bombproof_core::target::{BaseConfig, Compiler, Kbuild};
 use bombproof_core::tree::Change;
 use bombproof_store::atomic;
 use bombproof_store::trees::{TreeError, TreeSource};
 use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 
 use crate::sandbox::helper::OWN_PROGRAM;
 use crate::sandbox::{self, Bind, End, Level, Limits, Spec};
 use crate::toolchain::{SYSTEM_PATH, shim_names};
-use crate::tree::{MoveError, Moved, SourceTree};
+use crate::tree::{MoveError, SourceTree};
 use crate::{Attempt, Worker, full_disk, shim};
 
+mod agent;
 mod assemble;
 mod audit;
-mod direct;
+mod graph;
+mod resolve;
 
+use agent::Agent;
+pub use agent::Compiles;
 use assemble::{Step, Table};
 pub(crate) use audit::audit;
 
 /// Files written within this time of one another may carry the same time stamp.
 const CLOCK_GRAIN: Duration = Duration::from_millis(20);
+
+/// The socket of the agent, in the folder of logs.
+const AGENT_SOCKET: &str = "agent";
 
 /// Stands in a lane where an audit found a difference: only make is trusted there.
 pub(crate) const NO_DIRECT: &str = "no-direct";
@@ -52,9 +61,6 @@ struct Memory {
     /// Of the state `built`.
     config: Config,
     not_effective: BTreeMap<String, (String, String)>,
-    /// Known after a make that went through, as long as nothing fails.
-    #[serde(default)]
-    structure: Option<direct::Structure>,
 }
 
 /// The folders of a lane, on this machine and as a build sees them.
@@ -97,7 +103,7 @@ pub(crate) async fn build(
     lease: &Path,
     attempt: &Attempt,
     cancel: watch::Receiver<bool>,
-) -> Result<StateResult, Trouble> {
+) -> Result<Built, Trouble> {
     let start = Instant::now();
     let folders = Folders { host: lease.to_owned(), level: worker.level };
     for name in ["out", "cfg", "log", "bin", "root"] {
@@ -119,7 +125,7 @@ pub(crate) async fn build(
             Some(built) => match source.changes(Some(&built), &to) {
                 Ok(changes) => {
                     let names = come_and_gone(source.as_ref(), &built, &changes).map_err(MoveError::from)?;
-                    Some(Difference { names, changes, moved })
+                    Some(Difference { names, changes })
                 }
                 Err(_) => None,
             },
@@ -172,51 +178,30 @@ pub(crate) async fn build(
                 result.outcome = Outcome::Failed(vec![failure]);
                 result.cost.kbuild_steps = steps;
                 result.cost.wall_ms = millis(start);
-                return Ok(result);
+                return Ok(result.into());
             }
         }
     }
     let begin = runner.log_text()?.len();
-    let planned = match &changes {
-        Some(_) if lease.join(NO_DIRECT).exists() => Err("an audit of this folder found a difference".to_owned()),
-        Some(differs) if !derive && !attempt.clean => plan_direct(&memory, kbuild, differs),
-        Some(_) | None => Err("the configuration or the folder is new".to_owned()),
-    };
-    let (direct, why, made) = match planned {
-        Ok((structure, made)) => {
-            let units: Vec<String> = made.keys().cloned().collect();
-            match runner.direct(structure, &units).await? {
-                Ok(known) => {
-                    let how = match known {
-                        _ if units.is_empty() => "no unit reads what changed",
-                        LinkCheck::Symbols => "the link finds every symbol that changed",
-                        LinkCheck::Run | LinkCheck::Unchanged | LinkCheck::None => "the link sees no difference",
-                    };
-                    (Some(known), how.to_owned(), made)
-                }
-                Err(why) => (None, format!("make runs: {why}"), made),
-            }
-        }
-        Err(why) => (None, format!("make runs: {why}"), BTreeMap::new()),
-    };
-    runner.say(&why)?;
-    let end = if direct.is_some() {
-        0
-    } else {
-        if let Some(differs) = &changes {
-            let names: BTreeSet<&str> = differs.names.iter().map(String::as_str).collect();
-            drop_shadowed(&memory.table, &names, &folders.host("src"), &folders.host("out"))
-                .map_err(disk("build folder"))?;
-        }
-        steps += 1;
-        runner.make("out", &kbuild.goals, &["-k"]).await?
-    };
+    if let Some(differs) = &changes {
+        let names: BTreeSet<&str> = differs.names.iter().map(String::as_str).collect();
+        drop_shadowed(&memory.table, &names, &folders.host("src"), &folders.host("out"))
+            .map_err(disk("build folder"))?;
+    }
+    steps += 1;
+    let distrusted = lease.join(NO_DIRECT).exists();
+    let agent = runner.agent(&roots, distrusted)?;
+    let end = runner.make_with(agent.as_ref(), &kbuild.goals).await?;
+    let seen = agent.map(|(agent, _)| agent.take()).unwrap_or_default();
+    if let Some(trouble) = seen.trouble {
+        return Err(trouble);
+    }
     let text = runner.log_text()?;
     let log = text.get(begin..).unwrap_or_default();
-    let records = read_journal(&journal)?;
+    let mut records = read_journal(&journal)?;
+    records.extend(seen.records);
     let cwd = folders.guest("out");
-    let step =
-        Step { records: &records, log, exit: end, roots: &roots, cwd: &cwd, link: direct.unwrap_or(LinkCheck::Run) };
+    let step = Step { records: &records, log, exit: end, roots: &roots, cwd: &cwd, link: LinkCheck::Run };
     let (source, output) = (folders.host("src"), folders.host("out"));
     let exists = |path: &str, generated: bool| {
         if path.starts_with('/') {
@@ -227,7 +212,7 @@ pub(crate) async fn build(
             source.join(path).exists()
         }
     };
-    memory.table.update(&step, exists, |unit| Some(Digest::of(&std::fs::read(output.join(unit)).ok()?)));
+    memory.table.update(&step, &seen.made, exists, |unit| Some(Digest::of(&std::fs::read(output.join(unit)).ok()?)));
     let mut result = memory.table.result(&step);
     if let (Outcome::Failed(_), Some(full)) = (&result.outcome, full_disk(lease)) {
         return Err(full);
@@ -236,13 +221,27 @@ pub(crate) async fn build(
         // The marker stays: what this step left is not to be trusted.
         return Err(trouble);
     }
-    if direct.is_none() {
-        memory.structure = match result.outcome {
-            Outcome::Built => direct::Structure::read(&output, &cwd, &roots, &memory.table, &memory.config).ok(),
-            Outcome::Failed(_) | Outcome::Skipped | Outcome::Trouble(_) => None,
-        };
-    }
-    (result.why, result.made) = (why, made);
+    let graph = match (&worker.compiles, &result.outcome) {
+        (Some(compiles), Outcome::Built) if !distrusted => {
+            let read = graph::Read {
+                source: &source,
+                output: &output,
+                cwd: &cwd,
+                roots: &roots,
+                files: &compiles.files,
+                kbuild,
+                config: &memory.config,
+            };
+            match tokio::task::block_in_place(|| read.graph(&mut memory.table)) {
+                Ok(graph) => Some(graph),
+                Err(why) => {
+                    runner.say(&format!("later states are built by make: {why}"))?;
+                    None
+                }
+            }
+        }
+        _ => None,
+    };
     result.config = (&memory.config).into();
     result.not_effective = memory.not_effective.clone().into();
     result.cost.kbuild_steps = steps;
@@ -251,7 +250,7 @@ pub(crate) async fn build(
     let text = serde_json::to_vec(&memory).map_err(|error| Trouble::Internal { detail: error.to_string() })?;
     atomic::write(&memory_file, &text).map_err(|error| Trouble::Disk { detail: error.to_string() })?;
     std::fs::remove_file(&marker).map_err(disk("the marker of the step"))?;
-    Ok(result)
+    Ok(Built { result, graph })
 }
 
 /// How a state differs from the one that was built last.
@@ -259,31 +258,6 @@ struct Difference {
     /// Names of included files that came or went.
     names: Vec<String>,
     changes: Vec<Change>,
-    /// What was written to get here.
-    moved: Moved,
-}
-
-/// The units that are all that has to be made for a difference, or why make has to run.
-fn plan_direct<'a>(
-    memory: &'a Memory,
-    kbuild: &Kbuild,
-    differs: &Difference,
-) -> Result<(&'a direct::Structure, BTreeMap<String, String>), String> {
-    let structure = memory.structure.as_ref().ok_or("the state before does not build")?;
-    if let Some(option) = reach::refused_by(&memory.config) {
-        return Err(format!("with CONFIG_{option} a compile is not all"));
-    }
-    if !reach::plain_arguments(&kbuild.make_args) {
-        return Err("the arguments of make ask for more than compiles".to_owned());
-    }
-    // What was written is the difference itself only if the tree was at the state that was built last.
-    let written: Vec<&String> = differs.moved.paths.iter().collect();
-    let changed: Vec<&String> = differs.changes.iter().map(|change| &change.path).collect();
-    if !differs.names.is_empty() || written != changed {
-        return Err("headers come or go, or the tree was at another state".to_owned());
-    }
-    let come_or_gone = differs.moved.added_or_removed.iter().map(String::as_str).collect();
-    Ok((structure, structure.plan(&differs.changes, &come_or_gone, &memory.table)?))
 }
 
 fn millis(start: Instant) -> u64 {
@@ -469,28 +443,29 @@ impl Runner<'_> {
         log.and_then(|mut log| writeln!(log, "bombproof: {line}")).map_err(disk("the log"))
     }
 
-    /// Makes these units and nothing else. Gives what is known of the link where that was all there is to do: everything
-    /// compiled, and the link would go through as before; else why make has to run.
-    async fn direct(
-        &self,
-        structure: &direct::Structure,
-        units: &[String],
-    ) -> Result<Result<LinkCheck, String>, Trouble> {
-        if units.is_empty() {
-            return Ok(Ok(LinkCheck::Unchanged));
+    /// The agent of this step and its socket, where compiles can be run outside of the build.
+    fn agent(&self, roots: &Roots, distrusted: bool) -> Result<Option<(Arc<Agent>, UnixListener)>, Trouble> {
+        let Some(compiles) = self.worker.compiles.as_ref().filter(|_| !distrusted) else { return Ok(None) };
+        let socket = self.folders.host("log").join(AGENT_SOCKET);
+        let listener = agent::listen(&socket).map_err(disk("the socket of the agent"))?;
+        let places = (self.folders.host("src"), self.folders.host("out"), self.folders.host("compiles"));
+        let agent =
+            Agent::new(Arc::clone(compiles), places, roots.clone(), self.attempt.toolchain, self.cancel.clone());
+        Ok(Some((agent, listener)))
+    }
+
+    /// Runs the goals in the build folder, with the agent beside it.
+    async fn make_with(&self, agent: Option<&(Arc<Agent>, UnixListener)>, goals: &[String]) -> Result<i32, Trouble> {
+        let make = self.make("out", goals, &["-k"]);
+        match agent {
+            None => make.await,
+            Some((agent, listener)) => tokio::select! {
+                end = make => end,
+                () = Arc::clone(agent).serve(listener) => {
+                    Err(Trouble::Internal { detail: "the agent of the compilers ended".to_owned() })
+                }
+            },
         }
-        let out = self.folders.host("out");
-        let Some(text) = direct::makefile(&out, units) else {
-            return Ok(Err("kbuild kept no command for a unit".to_owned()));
-        };
-        std::fs::write(self.folders.host("log").join("units.mk"), text).map_err(disk("the makefile of the units"))?;
-        let before = direct::interfaces(&out, units);
-        let file = format!("{}/units.mk", self.folders.guest("log"));
-        let argv = ["make", "--no-print-directory", "-f", &file, "bombproof-units"].map(str::to_owned).to_vec();
-        if self.run("out", argv).await? != 0 {
-            return Ok(Err("a compile failed".to_owned()));
-        }
-        Ok(structure.link(&out, units, &before))
     }
 
     /// Runs make with `O=folder`; gives its exit code.
@@ -512,6 +487,7 @@ impl Runner<'_> {
                 ("PATH".to_owned(), format!("{}:{SYSTEM_PATH}", self.folders.guest("bin"))),
                 (shim::REAL_PATH.to_owned(), SYSTEM_PATH.to_owned()),
                 (shim::JOURNAL.to_owned(), format!("{}/journal", self.folders.guest("log"))),
+                (shim::AGENT.to_owned(), format!("{}/{AGENT_SOCKET}", self.folders.guest("log"))),
             ]);
         } else {
             env.push(("PATH".to_owned(), SYSTEM_PATH.to_owned()));

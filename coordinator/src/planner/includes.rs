@@ -1,0 +1,93 @@
+//! Follows include directives that a patch adds: what a compile may read beside what it is known to read.
+//!
+//! Whatever an include may mean in any branch is added, so that the compile finds what it looks for; that it is given more than it
+//! reads does no harm. What is not found at all is left to the compiler to say.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bombproof_core::plan::compile;
+use bombproof_core::source::{Include, SearchPath};
+use bombproof_store::trees::TreeError;
+
+use super::Planner;
+
+impl Planner {
+    /// Takes in that a file which a unit reads now has these includes too. The inner error is why make has to run.
+    pub(super) fn follow(
+        &mut self,
+        unit: &Arc<str>,
+        path: &str,
+        added: &[Include],
+    ) -> Result<Result<(), String>, TreeError> {
+        let Some(node) = self.graph.units.get(unit) else { return Ok(Ok(())) };
+        let Some(compile) = &node.compile else { return Ok(Ok(())) };
+        if self.listing.is_none() {
+            let all = self.sources.trees().changes(None, &self.tree)?;
+            let blobs = all.into_iter().filter_map(|change| Some((change.path, change.entry?.blob)));
+            self.listing = Some(blobs.collect());
+        }
+        let search = SearchPath::of(&self.graph.command(&compile.argv));
+        let below = |folder: &String| compile::input(&self.roots, &self.roots.output, folder);
+        let angle: Vec<String> = search.angle.iter().filter_map(below).collect();
+        let quote: Vec<String> = search.quote.iter().filter_map(below).chain(angle.iter().cloned()).collect();
+        let mut known: BTreeSet<String> = self.graph.inputs(node).map(|file| file.path.to_string()).collect();
+        known.extend(self.more.get(unit).into_iter().flatten().cloned());
+        let mut found: BTreeSet<String> = BTreeSet::new();
+        let mut open: Vec<(String, Include)> =
+            added.iter().map(|include| (format!("src/{path}"), include.clone())).collect();
+        while let Some((from, include)) = open.pop() {
+            let own = from.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+            let folders = if include.quoted { &quote } else { &angle };
+            let places = Some(own).filter(|_| include.quoted).into_iter().chain(folders.iter().cloned());
+            let places = places.map(|folder| join(&folder, &include.name)).filter(|place| self.is_there(place));
+            // `include_next` goes on behind the file's own folder.
+            let places: Vec<String> = if include.next { places.collect() } else { places.take(1).collect() };
+            for place in places {
+                if known.contains(&place) || !found.insert(place.clone()) {
+                    continue;
+                }
+                let facts = match place.strip_prefix("src/") {
+                    Some(source) => match self.changed.get(source) {
+                        Some(version) => Arc::clone(&version.facts),
+                        None => self.in_listing(source)?.facts,
+                    },
+                    None => match self.graph.generated.get(&place) {
+                        Some(file) => self.sources.facts(&file.blob)?,
+                        None => continue,
+                    },
+                };
+                if facts.computed_includes || facts.reads_unknown().is_some() {
+                    return Ok(Err(format!("'{place}', newly included, includes what is not known")));
+                }
+                open.extend(facts.includes.iter().map(|include| (place.clone(), include.clone())));
+            }
+        }
+        if !found.is_empty() {
+            self.more.entry(Arc::clone(unit)).or_default().extend(found);
+        }
+        Ok(Ok(()))
+    }
+
+    fn is_there(&self, place: &str) -> bool {
+        match place.strip_prefix("src/") {
+            Some(source) => self.listing.as_ref().is_some_and(|listing| listing.contains_key(source)),
+            None => self.graph.generated.contains_key(place),
+        }
+    }
+}
+
+/// Joins a folder and a name, without `.` and `..`.
+fn join(folder: &str, name: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in folder.split('/').chain(name.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}

@@ -1,0 +1,88 @@
+//! Files of a lane: their content by digest, and what their text says, each read once as long as it does not change.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bombproof_core::action::InputFile;
+use bombproof_core::digest::BlobDigest;
+use bombproof_core::source::Facts;
+use bombproof_store::cas::Cas;
+
+/// What is known of one version of a file.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its content and whether it may be run.
+    pub file: InputFile,
+    /// What its text says, if it was asked for.
+    pub facts: Arc<Facts>,
+}
+
+/// Enough of a file's status to see that it was written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Status {
+    inode: u64,
+    size_bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// Reads files once. Their contents go to the store of blobs, so that an action that names them can be run anywhere.
+pub struct Files {
+    cas: Arc<dyn Cas>,
+    seen: Mutex<HashMap<PathBuf, (Status, Known)>>,
+    /// Versions of files are the same in many lanes.
+    facts: Mutex<HashMap<BlobDigest, Arc<Facts>>>,
+}
+
+impl Files {
+    /// Reads files into this store.
+    pub fn new(cas: Arc<dyn Cas>) -> Self {
+        Self { cas, seen: Mutex::default(), facts: Mutex::default() }
+    }
+
+    /// What is known of a file; `None`: there is no regular file.
+    ///
+    /// # Errors
+    /// When it cannot be read or kept.
+    pub fn get(&self, path: &Path) -> std::io::Result<Option<Known>> {
+        let kind = match std::fs::metadata(path) {
+            Ok(kind) if kind.is_file() => kind,
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let status = Status {
+            inode: kind.ino(),
+            size_bytes: kind.len(),
+            modified: (kind.mtime(), kind.mtime_nsec()),
+            changed: (kind.ctime(), kind.ctime_nsec()),
+        };
+        if let Some((then, known)) = lock(&self.seen).get(path)
+            && *then == status
+        {
+            return Ok(Some(known.clone()));
+        }
+        let text = std::fs::read(path)?;
+        let blob = self.cas.put(&text).map_err(|error| std::io::Error::other(error.to_string()))?;
+        let facts = self.facts_of(&blob, &text);
+        let known = Known { file: InputFile { blob, executable: kind.mode() & 0o111 != 0 }, facts };
+        lock(&self.seen).insert(path.to_owned(), (status, known.clone()));
+        Ok(Some(known))
+    }
+
+    /// What a text says.
+    pub fn facts_of(&self, blob: &BlobDigest, text: &[u8]) -> Arc<Facts> {
+        if let Some(facts) = lock(&self.facts).get(blob) {
+            return Arc::clone(facts);
+        }
+        let facts = Arc::new(Facts::of(text));
+        lock(&self.facts).insert(*blob, Arc::clone(&facts));
+        facts
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

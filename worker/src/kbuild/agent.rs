@@ -1,0 +1,334 @@
+//! The agent of a kbuild step: runs the compiles that make asks for, or answers them from what is known.
+//!
+//! The shims hand their compiles over through a socket. What is known (the same command with the same inputs, or with the same
+//! text as the compiler sees it) is laid into the build folder and its diagnostics are said again; everything else is run
+//! in a sandbox of its own, where the build's makefiles cannot reach, and kept. What is not understood goes back to the shim.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bombproof_core::action::{ActionResult, InputFile, InputTree};
+use bombproof_core::digest::{BlobDigest, Digest};
+use bombproof_core::kbuild::depfile;
+use bombproof_core::kbuild::record::{Known, Record};
+use bombproof_core::kbuild::roots::Roots;
+use bombproof_core::outcome::Trouble;
+use bombproof_core::plan::compile::{self, AUTOCONF, Understood};
+use bombproof_core::source::{Facts, project};
+use bombproof_store::action_cache::ActionCache;
+use bombproof_store::manifests::{DependencySet, ManifestKey, Manifests};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use super::resolve::Resolver;
+use crate::action::{Actions, Run, View};
+use crate::files::Files;
+use crate::shim::{Answer, Question};
+
+/// A command that is longer than this, in bytes, is no compile.
+const MAX_QUESTION_BYTES: u64 = 4 << 20;
+
+/// Everything that compiles of all lanes share.
+pub struct Compiles {
+    /// Runs them.
+    pub actions: Arc<Actions>,
+    /// What actions gave.
+    pub cache: Arc<dyn ActionCache>,
+    /// Which files a command is known to read.
+    pub manifests: Arc<dyn Manifests>,
+    /// Files of lanes.
+    pub files: Arc<Files>,
+}
+
+/// A compile that the agent ran or knew, as the graph needs it.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) depfile: String,
+    /// Below the input root.
+    pub(super) inputs: Vec<String>,
+    pub(super) object: BlobDigest,
+}
+
+/// What an agent saw in one step.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) records: Vec<Record>,
+    /// By output below the build folder.
+    pub(super) made: HashMap<String, Made>,
+    /// A compile came to grief: the step gives no answer.
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// The agent of one step.
+pub(super) struct Agent {
+    pub(super) compiles: Arc<Compiles>,
+    pub(super) source: PathBuf,
+    pub(super) output: PathBuf,
+    pub(super) scratch: PathBuf,
+    pub(super) roots: Roots,
+    pub(super) toolchain: Digest,
+    pub(super) cancel: watch::Receiver<bool>,
+    resolver: Resolver,
+    seen: Mutex<Seen>,
+    count: AtomicU64,
+}
+
+/// An action that would do what a compile does, if what is known of its inputs still holds.
+struct Candidate {
+    digest: BlobDigest,
+    set: DependencySet,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn io(error: &dyn std::fmt::Display) -> Trouble {
+    Trouble::Disk { detail: error.to_string() }
+}
+
+impl Agent {
+    pub(super) fn new(
+        compiles: Arc<Compiles>,
+        (source, output, scratch): (PathBuf, PathBuf, PathBuf),
+        roots: Roots,
+        toolchain: Digest,
+        cancel: watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        let resolver = Resolver::new(&source, &output);
+        let (seen, count) = (Mutex::default(), AtomicU64::new(0));
+        Arc::new(Self { compiles, source, output, scratch, roots, toolchain, cancel, resolver, seen, count })
+    }
+
+    /// Answers shims for ever.
+    pub(super) async fn serve(self: Arc<Self>, listener: &UnixListener) {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { return };
+            let agent = Arc::clone(&self);
+            tokio::spawn(async move {
+                // A shim that is gone was killed with its make.
+                let _ = agent.talk(stream).await;
+            });
+        }
+    }
+
+    /// What was seen so far.
+    pub(super) fn take(&self) -> Seen {
+        std::mem::take(&mut *lock(&self.seen))
+    }
+
+    async fn talk(&self, stream: UnixStream) -> std::io::Result<()> {
+        let (reader, mut writer) = stream.into_split();
+        let mut line = String::new();
+        BufReader::new(reader).take(MAX_QUESTION_BYTES).read_line(&mut line).await?;
+        let answer = match serde_json::from_str::<Question>(&line) {
+            Ok(question) => match self.compile(&question).await {
+                Ok(answer) => answer,
+                Err(trouble) => {
+                    let stderr = format!("bombproof: {}\n", trouble.describe());
+                    lock(&self.seen).trouble.get_or_insert(trouble);
+                    Answer::Done { exit: 1, stderr }
+                }
+            },
+            Err(_) => Answer::Local,
+        };
+        writer.write_all(serde_json::to_string(&answer)?.as_bytes()).await?;
+        writer.shutdown().await
+    }
+
+    async fn compile(&self, question: &Question) -> Result<Answer, Trouble> {
+        let Some(what) = compile::understand(&question.argv, &question.cwd, &self.roots) else {
+            return Ok(Answer::Local);
+        };
+        let key = ManifestKey(compile::manifest_key(&question.argv, &self.toolchain));
+        let hit = tokio::task::block_in_place(|| self.look_up(&key, question, &what))?;
+        let (result, inputs, known) = match hit {
+            Some((result, set)) => (result, Some(set.inputs), Known::Cached),
+            None => {
+                let number = self.count.fetch_add(1, Ordering::Relaxed);
+                let scratch = self.scratch.join(number.to_string());
+                let view = View { source: Some(self.source.clone()), output: self.output.clone() };
+                let outputs = [what.output.clone(), what.depfile.clone()];
+                let environment = compile::environment();
+                let run = Run { argv: &question.argv, env: &environment, outputs: &outputs };
+                let result = self.compiles.actions.run_in(&view, &scratch, run, self.cancel.clone()).await;
+                let _ = std::fs::remove_dir_all(&scratch);
+                let result = result?;
+                let inputs = tokio::task::block_in_place(|| self.keep(&key, question, &what, &result))?;
+                (result, inputs, Known::Ran)
+            }
+        };
+        tokio::task::block_in_place(|| self.lay_out(&result))?;
+        self.note(question, &what, &result, inputs, known)?;
+        Ok(Answer::Done { exit: result.exit, stderr: result.stderr })
+    }
+
+    /// The result of this compile, if it is known.
+    fn look_up(
+        &self,
+        key: &ManifestKey,
+        question: &Question,
+        what: &Understood,
+    ) -> Result<Option<(ActionResult, DependencySet)>, Trouble> {
+        for set in self.compiles.manifests.get(key).map_err(|error| io(&error))? {
+            let Some(candidate) = self.candidate(&set.inputs, question, what)? else { continue };
+            // An include that leads elsewhere than it did makes another compile of the same files.
+            if candidate.set.resolution != set.resolution {
+                continue;
+            }
+            let found = self.compiles.cache.get(&candidate.digest).map_err(|error| io(&error))?;
+            if let Some(result) = found.filter(|result| is_whole(result, what)) {
+                return Ok(Some((result, candidate.set)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The action of a compile that reads these files, as they are now; `None`: one of them is not there, or reads what no
+    /// list names.
+    fn candidate(
+        &self,
+        inputs: &[String],
+        question: &Question,
+        what: &Understood,
+    ) -> Result<Option<Candidate>, Trouble> {
+        let mut tree = InputTree::new();
+        let mut facts: Vec<(&String, Arc<Facts>)> = Vec::new();
+        let mut symbols: BTreeSet<String> = BTreeSet::new();
+        for path in inputs {
+            let Some(known) = self.compiles.files.get(&self.host(path)).map_err(|error| io(&error))? else {
+                return Ok(None);
+            };
+            if known.facts.reads_unknown().is_some() {
+                return Ok(None);
+            }
+            if path != AUTOCONF {
+                symbols.extend(known.facts.symbols.iter().cloned());
+                facts.push((path, Arc::clone(&known.facts)));
+            }
+            tree.insert(path.clone(), known.file);
+        }
+        let autoconf = match tree.contains_key(AUTOCONF) {
+            true => Some(self.projected(&symbols)?),
+            false => None,
+        };
+        let resolution = self.resolver.resolution(&question.argv, &self.roots, &facts);
+        let outputs = vec![what.output.clone(), what.depfile.clone()];
+        let action = compile::action(question.argv.clone(), outputs, tree, autoconf, &self.toolchain);
+        let digest = bombproof_proto::reapi::digest(&action);
+        let set = DependencySet { inputs: inputs.to_vec(), symbols: symbols.into_iter().collect(), resolution };
+        Ok(Some(Candidate { digest, set }))
+    }
+
+    fn host(&self, input: &str) -> PathBuf {
+        match input.split_once('/') {
+            Some(("src", path)) => self.source.join(path),
+            Some((_, path)) => self.output.join(path),
+            None => self.output.join(input),
+        }
+    }
+
+    /// The configuration header with these symbols only.
+    fn projected(&self, symbols: &BTreeSet<String>) -> Result<InputFile, Trouble> {
+        let text = std::fs::read(self.host(AUTOCONF)).map_err(|error| io(&error))?;
+        let text = project(&String::from_utf8_lossy(&text), symbols);
+        let blob = self.compiles.actions.cas().put(text.as_bytes()).map_err(|error| io(&error))?;
+        Ok(InputFile { blob, executable: false })
+    }
+
+    /// Keeps what a compile gave, if it is understood what it read. Gives the files that it read, below the input root.
+    fn keep(
+        &self,
+        key: &ManifestKey,
+        question: &Question,
+        what: &Understood,
+        result: &ActionResult,
+    ) -> Result<Option<Vec<String>>, Trouble> {
+        let (true, Some(list)) = (is_whole(result, what), result.output(&what.depfile)) else { return Ok(None) };
+        let text = self.blob(&list.blob)?;
+        let names = depfile::prerequisites(&String::from_utf8_lossy(&text));
+        let Some(mut inputs) = compile::inputs(&self.roots, &question.cwd, &names) else { return Ok(None) };
+        if let Err(place) = inputs.binary_search(&what.source) {
+            inputs.insert(place, what.source.clone());
+        }
+        let Some(candidate) = self.candidate(&inputs, question, what)? else { return Ok(None) };
+        self.compiles.cache.put(&candidate.digest, result).map_err(|error| io(&error))?;
+        self.compiles.manifests.add(key, &candidate.set).map_err(|error| io(&error))?;
+        Ok(Some(inputs))
+    }
+
+    fn blob(&self, blob: &BlobDigest) -> Result<Vec<u8>, Trouble> {
+        let found = self.compiles.actions.cas().get(blob).map_err(|error| io(&error))?;
+        found.ok_or_else(|| Trouble::Tree { detail: format!("blob {blob} is gone from the store") })
+    }
+
+    /// Lays the outputs into the build folder, as files of its own: later steps of a build may change them.
+    fn lay_out(&self, result: &ActionResult) -> Result<(), Trouble> {
+        for output in &result.outputs {
+            let to = self.output.join(&output.path);
+            match std::fs::remove_file(&to) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&error)),
+                Ok(()) | Err(_) => {}
+            }
+            let cas = self.compiles.actions.cas();
+            if !cas.copy(&output.blob, &to, output.executable).map_err(|error| io(&error))? {
+                return Err(Trouble::Tree { detail: format!("the output '{}' is gone from the store", output.path) });
+            }
+        }
+        Ok(())
+    }
+
+    fn note(
+        &self,
+        question: &Question,
+        what: &Understood,
+        result: &ActionResult,
+        inputs: Option<Vec<String>>,
+        known: Known,
+    ) -> Result<(), Trouble> {
+        let depfile = match result.output(&what.depfile) {
+            Some(list) => Some(String::from_utf8_lossy(&self.blob(&list.blob)?).into_owned()),
+            None => None,
+        };
+        let ran = known == Known::Ran;
+        let mut seen = lock(&self.seen);
+        let id = format!("agent {}", seen.records.len());
+        seen.records.push(Record {
+            id,
+            cwd: question.cwd.clone(),
+            argv: question.argv.clone(),
+            exit: Some(result.exit),
+            cpu_us: if ran { result.cpu_us } else { 0 },
+            wall_us: if ran { result.wall_us } else { 0 },
+            max_rss_kib: 0,
+            stderr: result.stderr.clone(),
+            depfile,
+            known,
+        });
+        if let (Some(inputs), Some(object), 0) = (inputs, result.output(&what.output), result.exit) {
+            let made = Made { depfile: what.depfile.clone(), inputs, object: object.blob };
+            seen.made.insert(what.output.clone(), made);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a result says all that there is to say: what was made, or that it fails, and in both cases what was read.
+fn is_whole(result: &ActionResult, what: &Understood) -> bool {
+    result.output(&what.depfile).is_some() && (result.exit != 0 || result.output(&what.output).is_some())
+}
+
+/// Binds the socket of an agent.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn listen(socket: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    UnixListener::bind(socket)
+}
