@@ -1,7 +1,7 @@
 //! What the text of a C or assembler source says, as far as a build depends on it.
 //!
 //! [`facts`] reads what it includes, which options it names and what it reads unseen; [`search`] where a compiler looks for
-//! includes; [`symbols`] projects a configuration onto the options that matter; [`reduce`] gives what of a text a compiler
+//! includes; [`symbols`] projects a configuration onto the options that matter; [`mod@reduce`] gives what of a text a compiler
 //! sees under a configuration, and [`macros`] which names lead to the number of a line.
 
 pub mod condition;
