@@ -104,7 +104,7 @@ fn stats_say_what_is_kept() {
     blobs              2       4.0 MiB
     actions            1  [bytes]
     manifests          1  [bytes]
-    tokens             0           0 B
+    graphs             0           0 B
     oldest use 2023-11-14T22:13:20Z
     ");
 }

@@ -7,10 +7,10 @@ use bombproof_core::size::Bytes;
 use bombproof_store::action_cache::FileActions;
 use bombproof_store::atomic::FileError;
 use bombproof_store::cas::{Cas, DiskCas};
+use bombproof_store::graphs::FileGraphs;
 use bombproof_store::home::Home;
 use bombproof_store::manifests::FileManifests;
 use bombproof_store::table::{SealedTable, TableStats};
-use bombproof_store::tokens::TokenResults;
 
 use crate::args::CacheCommand;
 use crate::fail::{CLEAN, Fail, UNDECIDED};
@@ -49,7 +49,7 @@ fn tables(home: &Home) -> [(&'static str, &'static str, Box<dyn Table>); 3] {
     [
         ("actions", "result of an action", Box::new(FileActions::at(home.actions()).table().clone())),
         ("manifests", "manifest", Box::new(FileManifests::at(home.manifests()).table().clone())),
-        ("tokens", "result by tokens", Box::new(TokenResults::at(home.tokens()).table().clone())),
+        ("graphs", "action graph", Box::new(FileGraphs::at(home.graphs()).table().clone())),
     ]
 }
 

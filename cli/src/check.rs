@@ -39,7 +39,7 @@ use bombproof_worker::jobs::Jobs;
 use bombproof_worker::kbuild::Compiles;
 use bombproof_worker::sandbox::{self, Level};
 use bombproof_worker::toolchain::{Toolchain, find_toolchain};
-use bombproof_worker::{Target, Worker};
+use bombproof_worker::{Order, Target, Worker};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ impl Executor for Local {
     fn execute(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, Built> {
         let worker = Arc::clone(&self.0);
         async move {
-            let built = worker.build((job.target, job.lane), (job.state, job.tree), job.clean, cancel.clone()).await;
+            let built = worker.build(order(job), cancel.clone()).await;
             // What comes to grief while everything is being stopped was stopped.
             let stopped = *cancel.borrow();
             match built.result.outcome {
@@ -84,9 +84,13 @@ impl Executor for Local {
         cancel: watch::Receiver<bool>,
     ) -> BoxFuture<'static, Audited> {
         let worker = Arc::clone(&self.0);
-        async move { worker.audit((job.target, job.lane), (job.state, job.tree), job.clean, &expected, cancel).await }
-            .boxed()
+        async move { worker.audit(order(job), &expected, cancel).await }.boxed()
     }
+}
+
+fn order(job: Job) -> Order {
+    let Job { target, lane, state, tree, clean, alike, attempt: _ } = job;
+    Order { target, lane, state, tree, clean, alike }
 }
 
 /// Everything that is known before the first build.

@@ -11,7 +11,7 @@ use crate::results::ResultKey;
 use crate::table::SealedTable;
 
 /// The kind and version of the files; changed whenever the meaning of a graph changes.
-const DOMAIN: &str = "bombproof/graph-file/v1";
+const DOMAIN: &str = "bombproof/graph-file/v2";
 
 /// Keeps graphs. What was put is got, equal in every field; a damaged graph, and one that points nowhere, is not there.
 pub trait Graphs: Send + Sync {
@@ -42,6 +42,11 @@ impl FileGraphs {
     /// Graphs in this folder.
     pub fn at(folder: PathBuf) -> Self {
         Self(SealedTable::at(folder, DOMAIN))
+    }
+
+    /// The files themselves.
+    pub fn table(&self) -> &SealedTable<Graph> {
+        &self.0
     }
 }
 
@@ -105,6 +110,8 @@ mod tests {
             words: vec![Arc::from("gcc"); words],
             units: [(Arc::from("a.o"), node)].into(),
             others: BTreeSet::new(),
+            kconfig: BTreeSet::new(),
+            arch: "x86".to_owned(),
             modules: BTreeMap::new(),
             autoconf: BlobDigest::of(b""),
             system_map: None,

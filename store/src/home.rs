@@ -9,7 +9,6 @@
 //! cas/<2 hex>/<62 hex>       blobs by the digest of their content (see [`crate::cas`] for the rest of this folder)
 //! actions/<2 hex>/<62 hex>   results of actions, by action
 //! manifests/<2 hex>/<62 hex> what compiles were seen to read, by command, toolchain and main source
-//! tokens/<2 hex>/<62 hex>    results of compiles, by what the compiler sees of its files
 //! graphs/<2 hex>/<62 hex>    what builds are made of
 //! ```
 //!
@@ -107,11 +106,6 @@ impl Home {
     /// Where it lies what compiles were seen to read.
     pub fn manifests(&self) -> PathBuf {
         self.root.join("manifests")
-    }
-
-    /// Where results of compiles lie by their tokens.
-    pub fn tokens(&self) -> PathBuf {
-        self.root.join("tokens")
     }
 
     /// Where graphs of builds lie.

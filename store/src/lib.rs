@@ -16,5 +16,4 @@ pub mod manifests;
 pub mod results;
 pub mod runs;
 pub mod table;
-pub mod tokens;
 pub mod trees;

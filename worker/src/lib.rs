@@ -12,6 +12,7 @@ use bombproof_core::digest::{Digest, DigestBuilder};
 use bombproof_core::id::{Oid, PatchIndex};
 use bombproof_core::outcome::{Audited, StateResult, Trouble};
 use bombproof_core::plan::Built;
+use bombproof_core::plan::alike::Alike;
 use bombproof_core::target::{Build, TargetSpec};
 use bombproof_store::home::{Home, TreeLease};
 use bombproof_store::trees::TreeSource;
@@ -26,6 +27,23 @@ pub mod sandbox;
 pub mod shim;
 pub mod toolchain;
 pub mod tree;
+
+/// What is to be built.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Index of the target.
+    pub target: usize,
+    /// The sequence of states that share a folder.
+    pub lane: usize,
+    /// Which state.
+    pub state: PatchIndex,
+    /// Its tree.
+    pub tree: Oid,
+    /// From scratch.
+    pub clean: bool,
+    /// Versions of files that are the same to compilers.
+    pub alike: Option<Arc<Alike>>,
+}
 
 /// One attempt at a state.
 #[derive(Clone, Debug)]
@@ -42,6 +60,8 @@ pub struct Attempt {
     pub timeout_s: u64,
     /// The digest of its toolchain.
     pub toolchain: Digest,
+    /// Versions of files that are the same to compilers.
+    pub alike: Option<Arc<Alike>>,
 }
 
 /// A target and what names its build folders.
@@ -94,14 +114,8 @@ impl Worker {
     }
 
     /// Builds one state of a target in a lane; stops at once when `cancel` turns true.
-    pub async fn build(
-        &self,
-        (target, lane): (usize, usize),
-        (state, tree): (PatchIndex, Oid),
-        clean: bool,
-        cancel: watch::Receiver<bool>,
-    ) -> Built {
-        let attempt = self.attempt((target, lane), (state, tree), clean, cancel).await;
+    pub async fn build(&self, order: Order, cancel: watch::Receiver<bool>) -> Built {
+        let attempt = self.attempt(order, cancel).await;
         attempt.unwrap_or_else(|trouble| StateResult::trouble(trouble).into())
     }
 
@@ -118,15 +132,8 @@ impl Worker {
 
     /// Builds a state again by plain make, in a folder of its own, and compares it with what was said of it. Where there
     /// is a difference, the folder of the target is built by make alone from now on.
-    pub async fn audit(
-        &self,
-        (target, lane): (usize, usize),
-        (state, tree): (PatchIndex, Oid),
-        clean: bool,
-        expected: &StateResult,
-        cancel: watch::Receiver<bool>,
-    ) -> Audited {
-        match self.audit_state((target, lane), (state, tree), clean, expected, cancel).await {
+    pub async fn audit(&self, order: Order, expected: &StateResult, cancel: watch::Receiver<bool>) -> Audited {
+        match self.audit_state(order, expected, cancel).await {
             Ok(audited) => audited,
             Err(trouble) => Audited::NotDone(trouble),
         }
@@ -134,12 +141,11 @@ impl Worker {
 
     async fn audit_state(
         &self,
-        (target, lane): (usize, usize),
-        (state, tree): (PatchIndex, Oid),
-        clean: bool,
+        order: Order,
         expected: &StateResult,
         cancel: watch::Receiver<bool>,
     ) -> Result<Audited, Trouble> {
+        let Order { target, lane, state, tree, clean, alike } = order;
         let disk = |error: &dyn std::fmt::Display| Trouble::Disk { detail: error.to_string() };
         let what = self
             .targets
@@ -157,7 +163,8 @@ impl Worker {
             DigestBuilder::new("bombproof/audit-folder/v1").field(what.folder_key.to_string().as_bytes()).finish();
         let own = self.lease((target, AUDIT_LANE), &key).await?;
         let own = own.lock().await;
-        let attempt = Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s, toolchain: what.toolchain };
+        let attempt =
+            Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s, toolchain: what.toolchain, alike };
         let audited = kbuild::audit(self, kbuild, own.path(), &attempt, expected, cancel).await?;
         if let Audited::Different(_) = audited {
             let lane = self.lease((target, lane), &what.folder_key).await?;
@@ -179,13 +186,8 @@ impl Worker {
         Ok(lease)
     }
 
-    async fn attempt(
-        &self,
-        (target, lane): (usize, usize),
-        (state, tree): (PatchIndex, Oid),
-        clean: bool,
-        cancel: watch::Receiver<bool>,
-    ) -> Result<Built, Trouble> {
+    async fn attempt(&self, order: Order, cancel: watch::Receiver<bool>) -> Result<Built, Trouble> {
+        let Order { target, lane, state, tree, clean, alike } = order;
         let disk = |error: &dyn std::fmt::Display| Trouble::Disk { detail: error.to_string() };
         let what = self
             .targets
@@ -198,7 +200,8 @@ impl Worker {
         std::fs::File::create(&log).map_err(|error| disk(&error))?;
         let lease = self.lease((target, lane), &what.folder_key).await?;
         let lease = lease.lock().await;
-        let attempt = Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s, toolchain: what.toolchain };
+        let attempt =
+            Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s, toolchain: what.toolchain, alike };
         match &what.spec.build {
             Build::Kbuild(kbuild) => kbuild::build(self, kbuild, lease.path(), &attempt, cancel).await,
             Build::Command { command } => {

@@ -53,7 +53,8 @@ pub async fn audit(
                 break;
             }
             let state = PatchIndex::from_usize(index);
-            let job = Job { target, lane: target, state, tree: tree.clone(), attempt: 1, clean: asked.clean };
+            let job =
+                Job { target, lane: target, state, tree: tree.clone(), attempt: 1, clean: asked.clean, alike: None };
             let audited = executor.audit(job, Arc::clone(&result), cancel.clone()).await;
             let _ = events.send(Event::Audited { target, state, audited: audited.clone() });
             match audited {

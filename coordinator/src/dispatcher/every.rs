@@ -43,7 +43,7 @@ pub(super) async fn run(
                 match effect {
                     Effect::Run { lane, state, attempt } => {
                         let tree = board.work.trees[state.as_usize()].clone();
-                        let job = Job { target: owners[lane], lane, state, tree, attempt, clean: false };
+                        let job = Job { target: owners[lane], lane, state, tree, attempt, clean: false, alike: None };
                         running.push(board.start(executor, job, &stopped));
                     }
                     Effect::Settle { lane, state } => {

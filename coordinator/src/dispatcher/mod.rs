@@ -11,6 +11,7 @@ use bombproof_core::digest::Digest;
 use bombproof_core::id::{Oid, PatchIndex};
 use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
 use bombproof_core::plan::Built;
+use bombproof_core::plan::alike::Alike;
 use bombproof_store::atomic::FileError;
 use bombproof_store::results::{ResultKey, ResultStore};
 use futures::future::BoxFuture;
@@ -23,7 +24,7 @@ mod pool;
 mod search;
 
 /// One attempt at one state on one target.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Job {
     /// Index of the target in the request.
     pub target: usize,
@@ -37,6 +38,8 @@ pub struct Job {
     pub attempt: u32,
     /// From scratch, in a tree that nothing was built in.
     pub clean: bool,
+    /// Versions of files that are the same to compilers.
+    pub alike: Option<Arc<Alike>>,
 }
 
 /// Builds states. Whatever happens it gives a result; trouble is one.

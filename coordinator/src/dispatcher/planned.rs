@@ -18,6 +18,7 @@ use bombproof_core::kbuild::record::Known;
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::{LinkCheck, Outcome, StateResult, Trouble, Unit};
 use bombproof_core::plan::Built;
+use bombproof_core::plan::alike::Alike;
 use bombproof_core::plan::compose::{Made, compose};
 use bombproof_core::plan::graph::Graph;
 use bombproof_core::plan::link;
@@ -157,6 +158,10 @@ struct Driver<'a, 'b> {
     units: Option<StateResult>,
     /// What a link would see of every unit that was made since the reference.
     now: BTreeMap<Arc<str>, Interface>,
+    /// What their compiles made.
+    made: BTreeMap<Arc<str>, BlobDigest>,
+    /// Of the planner that was given up last.
+    alike: Option<Arc<Alike>>,
     queue: VecDeque<Next>,
     next: usize,
     since: Instant,
@@ -174,6 +179,8 @@ impl<'a, 'b> Driver<'a, 'b> {
             reference: None,
             units: None,
             now: BTreeMap::new(),
+            made: BTreeMap::new(),
+            alike: None,
             queue: VecDeque::new(),
             next: 0,
             since: Instant::now(),
@@ -265,7 +272,8 @@ impl<'a, 'b> Driver<'a, 'b> {
         let planned = match self.advance(place) {
             Ok(planned) => planned,
             Err(why) => {
-                self.ahead = None;
+                let given_up = self.ahead.take();
+                self.alike = given_up.map(|ahead| Arc::new(ahead.planner.alike().clone()));
                 return Ok(Err(why));
             }
         };
@@ -370,16 +378,22 @@ impl<'a, 'b> Driver<'a, 'b> {
         };
         let output = Arc::clone(&unit.output);
         let (objtool, cache) = (planner.objtool(unit), Arc::clone(&planning.actions));
+        let alike = unit.alike.filter(|_| !planner.has_debug(&output));
         let (runner, stopped) = (Arc::clone(&planning.runner), self.stopped.clone());
         let ended = async move {
             let (compile, known) = compile.await?;
+            let disk = |error: FileError| Trouble::Disk { detail: error.to_string() };
+            if let Some(alike) = alike.filter(|_| compile.exit == 0 && compile.stderr.is_empty())
+                && cache.get(&alike).map_err(disk)?.is_none()
+            {
+                cache.put(&alike, &compile).map_err(disk)?;
+            }
             let Some(made) = compile.output(&output).filter(|_| compile.exit == 0) else {
                 return Ok(UnitEnded { compile, objtool: None, known });
             };
             let Some(follow) = objtool else { return Ok(UnitEnded { compile, objtool: None, known }) };
             let follow = Arc::new(follow(made.blob));
             let digest = bombproof_proto::reapi::digest(&follow);
-            let disk = |error: FileError| Trouble::Disk { detail: error.to_string() };
             let result = match cache.get(&digest).map_err(disk)? {
                 Some(result) => result,
                 None => {
@@ -456,6 +470,8 @@ impl<'a, 'b> Driver<'a, 'b> {
                 Ok((unit, seen)) => {
                     if let Some(seen) = seen {
                         self.now.insert(Arc::clone(&output), seen);
+                        let blob = done.compile.output(&output).map(|made| (Arc::clone(&output), made.blob));
+                        self.made.extend(blob);
                     }
                     if number < own {
                         made.push(Made { output, unit, because });
@@ -480,7 +496,10 @@ impl<'a, 'b> Driver<'a, 'b> {
                     problem = Some("symbols changed since the last link, and this is the last state".to_owned());
                 }
                 Ok(known) => result.link = known,
-                Err(why) => problem = Some(why),
+                Err(unclear) => {
+                    let more = self.difference(planning, &unclear.unit).map(|fact| format!(" ({fact})"));
+                    problem = Some(unclear.why + &more.unwrap_or_default());
+                }
             }
         }
         let why = match (&result.outcome, result.link) {
@@ -498,10 +517,21 @@ impl<'a, 'b> Driver<'a, 'b> {
         }
     }
 
+    /// What of an object is not what it was at the last link, in words; before anything that follows the compile.
+    fn difference(&self, planning: &Planning, unit: &Arc<str>) -> Option<String> {
+        let before = self.reference.as_ref()?.graph.units.get(unit)?.made?;
+        let content = |blob: &BlobDigest| planning.sources.content(blob).ok();
+        interface::difference(&content(&before)?, &content(self.made.get(unit)?)?)
+    }
+
     fn job(&self, place: usize, attempt: u32) -> Job {
         let state = self.states[place];
         let tree = self.shared.board.borrow().work.trees[state.as_usize()].clone();
-        Job { target: self.target, lane: self.target, state, tree, attempt, clean: false }
+        let alike = match &self.ahead {
+            Some(ahead) => Some(Arc::new(ahead.planner.alike().clone())),
+            None => self.alike.clone(),
+        };
+        Job { target: self.target, lane: self.target, state, tree, attempt, clean: false, alike }
     }
 
     fn keep(&mut self, place: usize, result: StateResult) -> Result<(), FileError> {

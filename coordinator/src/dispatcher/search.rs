@@ -105,7 +105,7 @@ async fn probe(
             let Some(state) = waiting.next() else { break };
             let Some(lane) = free.pop() else { break };
             let tree = board.work.trees[state.as_usize()].clone();
-            let job = Job { target: TARGET, lane, state, tree, attempt: 1, clean };
+            let job = Job { target: TARGET, lane, state, tree, attempt: 1, clean, alike: None };
             running.push(board.start(executor, job, cancel));
         }
         let Some((job, result)) = running.next().await else { return results };

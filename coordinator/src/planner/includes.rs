@@ -57,7 +57,7 @@ impl Planner {
                         None => continue,
                     },
                 };
-                if facts.computed_includes || facts.reads_unknown().is_some() {
+                if facts.computed_includes || facts.reads_unknown().is_some() || !facts.assembler.is_empty() {
                     return Ok(Err(format!("'{place}', newly included, includes what is not known")));
                 }
                 open.extend(facts.includes.iter().map(|include| (place.clone(), include.clone())));

@@ -12,6 +12,7 @@ use bombproof_core::id::Oid;
 use bombproof_core::kbuild::reach::{self, Reach};
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::plan::affected::{Changed, Reached, Reverse, reached};
+use bombproof_core::plan::alike::{Alike, First};
 use bombproof_core::plan::compile::{self, AUTOCONF};
 use bombproof_core::plan::graph::{Graph, Node};
 use bombproof_core::source::project;
@@ -39,6 +40,8 @@ pub struct Unit {
     pub action: Arc<Action>,
     /// The identity of the compile.
     pub digest: BlobDigest,
+    /// The identity of the same compile of the files that these are like, if there are any; it gives the same object.
+    pub alike: Option<BlobDigest>,
     /// The words of the `objtool` run that follows.
     pub objtool: Option<Vec<String>>,
     /// Its object goes into an archive or a module as it is. Of any other, only an unchanged object is understood.
@@ -72,6 +75,9 @@ pub struct Planner {
     /// What units may read beside what the graph says, below the input root.
     more: BTreeMap<Arc<str>, BTreeSet<String>>,
     tokens: Tokens,
+    alike: Alike,
+    /// Of the tokens, when the first of the classes was found.
+    generation: u64,
 }
 
 impl Planner {
@@ -91,10 +97,12 @@ impl Planner {
         Ok(Self {
             sources: Arc::clone(sources),
             reverse: Reverse::of(&graph),
-            graph,
             roots: roots.clone(),
             toolchain: *toolchain,
             tokens: Tokens::new(&autoconf),
+            alike: Alike::new(graph.autoconf),
+            generation: 0,
+            graph,
             autoconf,
             tree: tree.clone(),
             listing: None,
@@ -106,6 +114,11 @@ impl Planner {
     /// The graph that it stands on.
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
+    }
+
+    /// Versions of files that were found to be alike on the way.
+    pub fn alike(&self) -> &Alike {
+        &self.alike
     }
 
     /// Goes on to the next state, which differs by these changes; `holds` says of a unit whether what is known of it holds
@@ -180,6 +193,9 @@ impl Planner {
             return Ok(Err(format!("'{path}' reads files that no list names ({why})")));
         }
         let Some(old) = old else { return Ok(Ok(false)) };
+        if new.facts.assembler != old.facts.assembler {
+            return Ok(Err(format!("'{path}' has the assembler include something else")));
+        }
         let added: Vec<_> = new.facts.includes.iter().filter(|it| !old.facts.includes.contains(it)).cloned().collect();
         if new.facts.computed_includes && !old.facts.computed_includes {
             return Ok(Err(format!("'{path}' includes what a macro names")));
@@ -189,7 +205,15 @@ impl Planner {
                 return Ok(Err(why));
             }
         }
-        self.tokens.same(&self.sources, &self.graph, path, (&old, &new)).map(Ok)
+        let same = self.tokens.same(&self.sources, &self.graph, path, (&old, &new))?;
+        if self.tokens.generation() != self.generation {
+            self.generation = self.tokens.generation();
+            self.alike = Alike::new(self.graph.autoconf);
+        }
+        if same {
+            self.alike.add(&First { blob: old.blob, facts: old.facts }, new.blob);
+        }
+        Ok(Ok(same))
     }
 
     /// Whether a unit need not be compiled when its files only changed in what no compiler sees.
@@ -208,7 +232,8 @@ impl Planner {
         Ok(Some(Version { blob, facts: self.sources.facts(&blob)? }))
     }
 
-    fn has_debug(&self, unit: &str) -> bool {
+    /// Whether the object of a unit holds line numbers for a debugger.
+    pub fn has_debug(&self, unit: &str) -> bool {
         let Some(Node { compile: Some(compile), .. }) = self.graph.units.get(unit) else { return true };
         let words = compile.argv.iter().filter_map(|word| self.graph.words.get(*word as usize));
         words.into_iter().any(|word| word.starts_with("-g") && &**word != "-g0")
@@ -218,16 +243,50 @@ impl Planner {
     fn unit(&self, output: &Arc<str>, because: String) -> Result<Option<Unit>, TreeError> {
         let Some(node) = self.graph.units.get(output) else { return Ok(None) };
         let Some(compile) = &node.compile else { return Ok(None) };
+        let outputs = vec![output.to_string(), compile.depfile.clone()];
+        let argv = self.graph.command(&compile.argv);
+        let (inputs, autoconf) = self.inputs(output, node, None)?;
+        let alike = match inputs.values().any(|file| self.alike.first(&file.blob).is_some()) {
+            true => {
+                let (inputs, autoconf) = self.inputs(output, node, Some(&self.alike))?;
+                let action = compile::action(argv.clone(), outputs.clone(), inputs, autoconf, &self.toolchain);
+                Some(bombproof_proto::reapi::digest(&action))
+            }
+            false => None,
+        };
+        let action = compile::action(argv, outputs, inputs, autoconf, &self.toolchain);
+        let digest = bombproof_proto::reapi::digest(&action);
+        let objtool = node.objtool.as_ref().map(|words| self.graph.command(words));
+        Ok(Some(Unit {
+            output: Arc::clone(output),
+            because,
+            action: Arc::new(action),
+            digest,
+            alike,
+            objtool,
+            plain: node.plain,
+        }))
+    }
+
+    /// The files of a unit as they are now, or those that stand for them; and the configuration as far as they name it.
+    fn inputs(
+        &self,
+        output: &Arc<str>,
+        node: &Node,
+        alike: Option<&Alike>,
+    ) -> Result<(InputTree, Option<InputFile>), TreeError> {
         let mut inputs = InputTree::new();
         let mut symbols: BTreeSet<String> = BTreeSet::new();
         let mut take = |path: &str, file: InputFile, version: Option<&Version>, known: &[u32]| {
+            let first = alike.and_then(|alike| alike.first(&file.blob));
             if path != AUTOCONF {
-                match version {
-                    Some(version) => symbols.extend(version.facts.symbols.iter().cloned()),
+                match first.map(|first| &first.facts).or(version.map(|version| &version.facts)) {
+                    Some(facts) => symbols.extend(facts.symbols.iter().cloned()),
                     None => symbols.extend(self.graph.command(known)),
                 }
             }
-            inputs.insert(path.to_owned(), file);
+            let blob = first.map_or(file.blob, |first| first.blob);
+            inputs.insert(path.to_owned(), InputFile { blob, ..file });
         };
         for file in self.graph.inputs(node) {
             let changed = file.path.strip_prefix("src/").and_then(|path| self.changed.get(path));
@@ -257,19 +316,7 @@ impl Planner {
             }
             false => None,
         };
-        let outputs = vec![output.to_string(), compile.depfile.clone()];
-        let argv = self.graph.command(&compile.argv);
-        let action = compile::action(argv, outputs, inputs, autoconf, &self.toolchain);
-        let digest = bombproof_proto::reapi::digest(&action);
-        let objtool = node.objtool.as_ref().map(|words| self.graph.command(words));
-        Ok(Some(Unit {
-            output: Arc::clone(output),
-            because,
-            action: Arc::new(action),
-            digest,
-            objtool,
-            plain: node.plain,
-        }))
+        Ok((inputs, autoconf))
     }
 
     fn in_listing(&self, path: &str) -> Result<Version, TreeError> {

@@ -32,7 +32,12 @@ struct Gathered {
     refused: HashSet<String>,
     /// Of a command: then nothing can be told.
     doubtful: bool,
-    sensitive: Option<Sensitive>,
+    sensitive: Sensitive,
+    /// `sensitive` is not that of all macros yet.
+    is_old: bool,
+    generation: u64,
+    /// Names of files that the assembler reads as they are: it has other comments, and no conditions of the preprocessor.
+    assembled: HashSet<String>,
 }
 
 impl Tokens {
@@ -63,6 +68,10 @@ impl Tokens {
             self.all = Some(Gathered::of(sources, graph, &self.autoconf)?);
         }
         let Some(all) = &mut self.all else { return Ok(false) };
+        all.assembled.extend([old, new].into_iter().flat_map(|version| version.facts.assembler.iter().cloned()));
+        if all.assembled.iter().any(|name| path.ends_with(name.trim_start_matches(['.', '/']))) {
+            return Ok(false);
+        }
         let reduced = [&before, &after].map(|text| reduce(text, &all.config));
         let [Ok(before), Ok(after)] = reduced else {
             all.refused.insert(format!("src/{path}"));
@@ -79,6 +88,12 @@ impl Tokens {
         Ok(before.with_lines(sensitive) == after.with_lines(sensitive))
     }
 
+    /// Counts how often words were found to lead to a line that did not before: what was compared earlier was compared
+    /// under other rules.
+    pub(super) fn generation(&self) -> u64 {
+        self.all.as_ref().map_or(0, |all| all.generation)
+    }
+
     /// Whether a unit reads a file whose macros are not known, or does not read the configuration.
     pub(super) fn is_doubtful(&self, graph: &Graph, node: &Node) -> bool {
         let Some(all) = &self.all else { return true };
@@ -92,11 +107,14 @@ impl Gathered {
         // A command that sets an option itself leaves it open as well.
         let options = graph.words.iter().filter_map(|word| word.strip_prefix("-D").or_else(|| word.strip_prefix("-U")));
         let names = options.map(|option| option.split('=').next().unwrap_or_default().to_owned());
+        let mut assembled = HashSet::new();
         let mut redefined: HashSet<String> = names.filter(|name| name.starts_with("CONFIG_")).collect();
         for file in graph.files.iter().filter(|file| *file.path != *KCONFIG && *file.path != *AUTOCONF) {
-            redefined.extend(sources.facts(&file.file.blob)?.redefines.iter().cloned());
+            let facts = sources.facts(&file.file.blob)?;
+            redefined.extend(facts.redefines.iter().cloned());
+            assembled.extend(facts.assembler.iter().cloned());
         }
-        let mut all = Self { config: autoconf.clone().doubting(&redefined), ..Self::default() };
+        let mut all = Self { config: autoconf.clone().doubting(&redefined), assembled, ..Self::default() };
         for file in &graph.files {
             match reduce(&sources.content(&file.file.blob)?, &all.config) {
                 Ok(reduced) => all.take(&reduced),
@@ -120,14 +138,19 @@ impl Gathered {
     fn take(&mut self, reduced: &Reduced) {
         self.macros.extend(reduced.macros().iter().cloned());
         self.words.extend(reduced.words().iter().copied());
-        self.sensitive = None;
+        self.is_old = true;
     }
 
     fn sensitive(&mut self) -> &Sensitive {
-        let Self { macros, words, sensitive, .. } = self;
-        sensitive.get_or_insert_with(|| {
-            let is_word = |it: Word| words.contains(&it);
-            leads_to_line(&macros.iter().collect::<Vec<_>>(), &is_word)
-        })
+        if self.is_old {
+            let is_word = |it: Word| self.words.contains(&it);
+            let now = leads_to_line(&self.macros.iter().collect::<Vec<_>>(), &is_word);
+            if now != self.sensitive {
+                self.sensitive = now;
+                self.generation += 1;
+            }
+            self.is_old = false;
+        }
+        &self.sensitive
     }
 }

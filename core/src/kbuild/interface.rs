@@ -28,6 +28,9 @@ const READ_WHOLE: &[&str] = &[
     ".note",
 ];
 
+/// Changed whenever an interface is read otherwise: those kept from before are read anew.
+pub const VERSION: u32 = 2;
+
 /// The interface of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
@@ -45,6 +48,20 @@ pub struct Interface {
 
 /// Reads an object; `None`: it is no ELF object, or is not understood.
 pub fn read(object: &[u8]) -> Option<Interface> {
+    let (interface, facts) = parse(object)?;
+    let builder = DigestBuilder::new("bombproof/object-interface/v2");
+    Some(Interface { rest: builder.list(facts.iter().map(String::as_str)).finish(), ..interface })
+}
+
+/// The first fact beside symbols and sections that one of two objects has and the other has not, in words.
+pub fn difference(before: &[u8], after: &[u8]) -> Option<String> {
+    let ((_, before), (_, after)) = (parse(before)?, parse(after)?);
+    let come = after.difference(&before).map(|fact| format!("new: {fact}"));
+    let gone = before.difference(&after).map(|fact| format!("gone: {fact}"));
+    come.chain(gone).next()
+}
+
+fn parse(object: &[u8]) -> Option<(Interface, BTreeSet<String>)> {
     use object::Endianness;
     use object::elf::{FileHeader32, FileHeader64};
     match object::FileKind::parse(object).ok()? {
@@ -54,7 +71,8 @@ pub fn read(object: &[u8]) -> Option<Interface> {
     }
 }
 
-fn facts<'data>(file: &impl Object<'data>) -> Option<Interface> {
+/// The interface without its digest, and what the digest is of.
+fn facts<'data>(file: &impl Object<'data>) -> Option<(Interface, BTreeSet<String>)> {
     let mut facts = BTreeSet::new();
     let (mut defined, mut undefined, mut gpl) = (BTreeMap::new(), BTreeSet::new(), false);
     let mut sections = BTreeSet::new();
@@ -109,9 +127,7 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<Interface> {
     }
     // The empty first entry of every symbol table.
     undefined.remove("");
-    let builder = DigestBuilder::new("bombproof/object-interface/v1");
-    let rest = builder.list(facts.iter().map(String::as_str)).finish();
-    Some(Interface { defined, undefined, sections, rest, gpl })
+    Some((Interface { defined, undefined, sections, rest: Digest::of(b""), gpl }, facts))
 }
 
 /// What is known of the last link.
@@ -226,7 +242,9 @@ fn target<'data>(
     match target {
         RelocationTarget::Symbol(index) => {
             let symbol = file.symbol_by_index(SymbolIndex(index.0)).ok()?;
-            Some((symbol.name().ok()?.to_owned(), section_name(symbol.section_index())?))
+            let name = symbol.name().ok()?;
+            let name = if symbol.is_local() { unnumbered(name) } else { name.to_owned() };
+            Some((name, section_name(symbol.section_index())?))
         }
         RelocationTarget::Section(index) => Some((String::new(), section_name(Some(index))?)),
         RelocationTarget::Absolute => Some((String::new(), String::new())),
@@ -244,13 +262,29 @@ fn discarded(section: &str) -> bool {
         })
 }
 
+/// A name without its numbers: those of local symbols count lines and uses of a macro.
+fn unnumbered(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for letter in name.chars() {
+        match letter {
+            '0'..='9' if text.ends_with('#') => {}
+            '0'..='9' => text.push('#'),
+            letter => text.push(letter),
+        }
+    }
+    text
+}
+
 /// The name of the symbol that lies at or before an offset of a section.
 fn around<'data>(file: &impl Object<'data>, section: SectionIndex, offset: u64) -> String {
     file.symbols()
         .filter(|symbol| symbol.section_index() == Some(section) && symbol.address() <= offset)
-        .filter_map(|symbol| Some((symbol.address(), symbol.name().ok().filter(|name| !name.is_empty())?.to_owned())))
+        .filter_map(|symbol| {
+            let name = symbol.name().ok().filter(|name| !name.is_empty())?;
+            Some((symbol.address(), name.to_owned(), symbol.is_local()))
+        })
         .max()
-        .map(|(_, name)| name)
+        .map(|(_, name, local)| if local { unnumbered(&name) } else { name })
         .unwrap_or_default()
 }
 
@@ -262,6 +296,18 @@ mod tests {
     fn what_is_no_object_has_no_interface() {
         for bytes in [b"".as_slice(), b"rubbish", b"\x7fELF", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0"] {
             assert_eq!(read(bytes), None);
+        }
+    }
+
+    #[test]
+    fn numbers_of_local_names_do_not_count() {
+        for (name, want) in [
+            ("__initcall__kmod_core__469_9736_migration_initearly", "__initcall__kmod_core__#_#_migration_initearly"),
+            ("init", "init"),
+            ("a1", "a#"),
+            ("", ""),
+        ] {
+            assert_eq!(unnumbered(name), want);
         }
     }
 

@@ -4,6 +4,36 @@
 
 use crate::target::config::Config;
 
+/// Files that the build of objtool compares with its own copies (`tools/objtool/sync-check.sh` of the kernel).
+const COPIED: &[&str] = &[
+    "arch/x86/include/asm/emulate_prefix.h",
+    "arch/x86/include/asm/inat.h",
+    "arch/x86/include/asm/inat_types.h",
+    "arch/x86/include/asm/insn.h",
+    "arch/x86/include/asm/nops.h",
+    "arch/x86/include/asm/orc_types.h",
+    "arch/x86/lib/inat.c",
+    "arch/x86/lib/insn.c",
+    "include/linux/objtool.h",
+    "include/linux/objtool_types.h",
+    "include/linux/static_call_types.h",
+];
+
+/// Architectures whose builds read nothing of the others, but for those named.
+///
+/// Others borrow: `um` is made of x86.
+const APART: &[(&str, &[&str])] = &[("arm64", &["arm"]), ("powerpc", &[]), ("s390", &[]), ("x86", &[])];
+
+/// Whether a file belongs to an architecture that the build of `arch` (a folder of `arch/`) does not look at. Compilers
+/// may still read it: that is for their lists to say.
+pub fn is_foreign(path: &str, arch: &str) -> bool {
+    let Some((owner, _)) = path.strip_prefix("arch/").and_then(|rest| rest.split_once('/')) else { return false };
+    let name = path.rsplit('/').next().unwrap_or(path);
+    // Scripts look at the calls of other architectures.
+    let kept = name.starts_with("Kconfig") || name.starts_with("Makefile") || name == "Kbuild";
+    kept && owner != arch && APART.iter().any(|(it, borrows)| *it == arch && !borrows.contains(&owner))
+}
+
 /// What a changed file may mean to a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
@@ -29,7 +59,6 @@ const SPECIAL: &[&str] = &[
     "scripts",
     "syscalls",
     "tools",
-    "uapi",
     "usr",
     "vdso",
     "vdso32",
@@ -53,8 +82,11 @@ pub fn of(path: &str) -> Reach {
     let code = [".c", ".h", ".S"].iter().any(|ending| name.ends_with(ending));
     let mut folders = path.split('/').rev().skip(1);
     let special = folders.any(|folder| SPECIAL.contains(&folder) || folder.starts_with("vdso"));
-    // Checked by a script against a list of sums.
-    let checked = path.starts_with("include/linux/atomic/") || path.starts_with("include/linux/kbuild.h");
+    // Checked by a script against a list of sums; looked through for missing calls.
+    let checked = path.starts_with("include/linux/atomic/")
+        || path == "include/linux/kbuild.h"
+        || name.starts_with("unistd")
+        || COPIED.contains(&path);
     if code && !special && !checked { Reach::Units } else { Reach::Structure }
 }
 
@@ -91,6 +123,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_makefiles_of_another_architecture_are_foreign() {
+        for (path, arch, want) in [
+            ("arch/x86/Kconfig", "s390", true),
+            ("arch/x86/kernel/Makefile", "s390", true),
+            ("arch/s390/Kconfig.debug", "s390", false),
+            ("arch/arm/xen/Makefile", "arm64", false),
+            ("arch/arm/xen/Makefile", "x86", true),
+            ("arch/x86/Kconfig", "um", false),
+            ("arch/x86/entry/syscalls/syscall_32.tbl", "s390", false),
+            ("arch/Kconfig", "s390", false),
+            ("lib/Kconfig", "s390", false),
+        ] {
+            assert_eq!(is_foreign(path, arch), want, "{path} {arch}");
+        }
+    }
+
+    #[test]
     fn paths_by_how_far_they_reach() {
         for (path, want) in [
             ("kernel/fork.c", Reach::Units),
@@ -102,7 +151,9 @@ mod tests {
             ("arch/x86/boot/compressed/misc.c", Reach::Structure),
             ("arch/x86/entry/syscalls/syscall_64.tbl", Reach::Structure),
             ("drivers/firmware/efi/libstub/arm64.c", Reach::Structure),
-            ("include/uapi/rdma/mana-abi.h", Reach::Structure),
+            ("include/uapi/rdma/mana-abi.h", Reach::Units),
+            ("include/uapi/asm-generic/unistd.h", Reach::Structure),
+            ("arch/x86/lib/insn.c", Reach::Structure),
             ("include/linux/atomic/atomic-long.h", Reach::Structure),
             ("drivers/net/Makefile", Reach::Structure),
             ("drivers/net/Kconfig", Reach::Structure),

@@ -78,6 +78,7 @@ pub fn reached(
         let path = change.path;
         match reach::of(path) {
             Reach::Nothing => continue,
+            Reach::Structure if unread_by_kbuild(graph, change) => {}
             Reach::Structure => return Reached::Structure(format!("'{path}' may change more than compiles")),
             Reach::Units => {}
         }
@@ -104,6 +105,13 @@ pub fn reached(
         }
     }
     Reached::Units(units)
+}
+
+/// Whether the build of this graph does not look at a file of Kconfig or make.
+fn unread_by_kbuild(graph: &Graph, change: &Changed<'_>) -> bool {
+    let name = change.path.rsplit('/').next().unwrap_or(change.path);
+    let kconfig = name.starts_with("Kconfig") && !graph.kconfig.is_empty() && !graph.kconfig.contains(change.path);
+    !change.comes_or_goes && (kconfig || reach::is_foreign(change.path, &graph.arch))
 }
 
 #[cfg(test)]
@@ -140,6 +148,8 @@ mod tests {
             ]
             .into(),
             others: ["include/lds.h".to_owned()].into(),
+            kconfig: BTreeSet::new(),
+            arch: "x86".to_owned(),
             modules: BTreeMap::new(),
             autoconf: BlobDigest::of(b""),
             system_map: None,

@@ -30,6 +30,10 @@ pub struct Graph {
     pub units: BTreeMap<Arc<str>, Node>,
     /// Files of the source tree that other steps name: linker scripts, generators, host programs.
     pub others: BTreeSet<String>,
+    /// Files of the source tree that Kconfig read; empty where that is not known.
+    pub kconfig: BTreeSet<String>,
+    /// The folder of the architecture, in `arch/`.
+    pub arch: String,
     /// The objects of each module, by its `.mod` file.
     pub modules: BTreeMap<String, Vec<String>>,
     /// `include/generated/autoconf.h`.
@@ -152,6 +156,8 @@ mod tests {
             words: words.into_texts(),
             units: [(Arc::from("a.o"), node)].into(),
             others: BTreeSet::new(),
+            kconfig: BTreeSet::new(),
+            arch: "x86".to_owned(),
             modules: BTreeMap::new(),
             autoconf: BlobDigest::of(b""),
             system_map: None,

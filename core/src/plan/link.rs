@@ -7,16 +7,28 @@ use super::graph::Graph;
 use crate::kbuild::interface::{self, Interface, Linked, View};
 use crate::outcome::LinkCheck;
 
+/// Why only the link can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unclear {
+    /// The object.
+    pub unit: Arc<str>,
+    /// In words that fit after "make runs:".
+    pub why: String,
+}
+
 /// Judges objects that are not those of the last link: `now` holds the interface of every unit that was compiled since, by
 /// output. The reason, where only the link can tell.
 ///
 /// # Errors
-/// The reason, in words that fit after "make runs:".
-pub fn check(graph: &Graph, linked: &Linked, now: &BTreeMap<Arc<str>, Interface>) -> Result<LinkCheck, String> {
+/// The object that makes the difference.
+pub fn check(graph: &Graph, linked: &Linked, now: &BTreeMap<Arc<str>, Interface>) -> Result<LinkCheck, Unclear> {
     let mut known = LinkCheck::Unchanged;
     for (unit, after) in now {
         let before = graph.units.get(unit).and_then(|node| node.interface.as_ref());
-        let Some(before) = before else { return Err(format!("what the link saw of '{unit}' is not known")) };
+        let unclear = |why: String| Unclear { unit: Arc::clone(unit), why };
+        let Some(before) = before else {
+            return Err(unclear(format!("what the link saw of '{unit}' is not known")));
+        };
         if before == after {
             continue;
         }
@@ -38,7 +50,7 @@ pub fn check(graph: &Graph, linked: &Linked, now: &BTreeMap<Arc<str>, Interface>
         match view {
             View::Same => {}
             View::Resolved => known = LinkCheck::Symbols,
-            View::Unclear(why) => return Err(format!("the link sees another '{unit}': {why}")),
+            View::Unclear(why) => return Err(unclear(format!("the link sees another '{unit}': {why}"))),
         }
     }
     Ok(known)

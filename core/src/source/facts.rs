@@ -28,6 +28,8 @@ pub struct Facts {
     pub includes: Vec<Include>,
     /// It includes what a macro names.
     pub computed_includes: bool,
+    /// What its text has the assembler include (`.include "name"`).
+    pub assembler: BTreeSet<String>,
     /// Names of the configuration (`CONFIG_...`, `IS_ENABLED`...) that it defines or undefines itself.
     pub redefines: BTreeSet<String>,
     unknown: Option<&'static str>,
@@ -45,8 +47,9 @@ impl Facts {
     pub fn of(text: &[u8]) -> Self {
         let mut facts = Self { symbols: config_symbols(text), ..Self::default() };
         facts.unknown = READS.iter().find(|(word, _)| contains(text, word.as_bytes())).map(|(_, why)| *why);
-        if includes_for_assembler(text) {
-            facts.unknown = Some("it may read a file by the assembler's .include");
+        match included_by_assembler(text) {
+            Some(names) => facts.assembler = names,
+            None => facts.unknown = Some("it may read a file by the assembler's .include"),
         }
         let mut reader = Reader { text, facts: &mut facts, buffer: Vec::new() };
         if lex::no_control_bytes(text).and_then(|()| lex::scan(text, &mut reader)).is_err() {
@@ -73,15 +76,32 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
     false
 }
 
-/// `.include` as a word of its own, with something behind it.
-fn includes_for_assembler(text: &[u8]) -> bool {
+/// What follows `.include` where it is a word of its own; `None`: it is not a plain name in quotes.
+///
+/// In a string of C the quotes have a backslash before them.
+fn included_by_assembler(text: &[u8]) -> Option<BTreeSet<String>> {
     let word = b".include";
-    (0..text.len().saturating_sub(word.len())).filter(|at| text[*at] == b'.' && text[*at..].starts_with(word)).any(
-        |at| {
-            let before = at.checked_sub(1).map(|before| text[before]);
-            before.is_none_or(|byte| !is_word(byte)) && text.get(at + word.len()).is_some_and(|byte| is_blank(*byte))
-        },
-    )
+    let mut names = BTreeSet::new();
+    for at in 0..text.len().saturating_sub(word.len()) {
+        if text[at] != b'.' || !text[at..].starts_with(word) {
+            continue;
+        }
+        let before = at.checked_sub(1).map(|before| text[before]);
+        let rest = &text[at + word.len()..];
+        if before.is_some_and(is_word) || !rest.first().is_some_and(|byte| is_blank(*byte)) {
+            continue;
+        }
+        let rest = rest.trim_ascii_start();
+        let rest = rest.strip_prefix(b"\\").unwrap_or(rest).strip_prefix(b"\"")?;
+        let name = &rest[..rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | b'\n'))?];
+        let end = &rest[name.len()..];
+        let plain = |byte: &u8| is_word(*byte) || b"/.-+".contains(byte);
+        if name.is_empty() || !name.iter().all(plain) || !end.strip_prefix(b"\\").unwrap_or(end).starts_with(b"\"") {
+            return None;
+        }
+        names.insert(String::from_utf8_lossy(name).into_owned());
+    }
+    Some(names)
 }
 
 struct Reader<'a> {
@@ -175,7 +195,10 @@ mod tests {
     fn what_is_read_unseen_is_said() {
         for (text, known) in [
             ("asm(\".incbin \\\"x\\\"\");\n", false),
-            ("\t.include \"x.S\"\n", false),
+            ("\t.include \"x.S\"\n", true),
+            ("\t.include \\name\n", false),
+            ("\t.include \"x\\y\"\n", false),
+            ("\t.include \"x\n\"\n", false),
             ("#if __has_include(<x.h>)\n#endif\n", false),
             ("#include <x\n", false),
             ("/* not closed\n", false),
@@ -184,6 +207,15 @@ mod tests {
         ] {
             assert_eq!(Facts::of(text.as_bytes()).reads_unknown().is_none(), known, "{text}");
         }
+    }
+
+    #[test]
+    fn files_that_the_assembler_includes() {
+        let text =
+            b"asm(\".include \\\"asm/vx-insn.h\\\"\\n\");\n\t.include \"m.S\"\n#include <a.include>\nx.include y\n";
+        let facts = Facts::of(text);
+        assert_eq!(facts.assembler.iter().map(String::as_str).collect::<Vec<_>>(), ["asm/vx-insn.h", "m.S"]);
+        assert_eq!(facts.reads_unknown(), None);
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn skip_literal(text: &[u8], from: usize) -> usize {
 }
 
 /// The macros of some inputs that may lead to the number of a line.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sensitive {
     words: Words,
 }

@@ -12,6 +12,8 @@ pub struct SearchPath {
     pub angle: Vec<String>,
     /// Files that are read before the source.
     pub forced: Vec<String>,
+    /// For the assembler alone (`-Wa,-I`).
+    pub assembler: Vec<String>,
 }
 
 impl SearchPath {
@@ -22,6 +24,11 @@ impl SearchPath {
         let mut words = argv.iter().skip(1);
         while let Some(word) = words.next() {
             let options = ["-iquote", "-isystem", "-idirafter", "-include", "-imacros", "-I"];
+            if let Some(values) = word.strip_prefix("-Wa,") {
+                found
+                    .assembler
+                    .extend(values.split(',').filter_map(|value| Some(value.strip_prefix("-I")?.to_owned())));
+            }
             let Some(option) = options.into_iter().find(|option| word.starts_with(option)) else { continue };
             let rest = &word.as_bytes()[option.len()..];
             let value = if rest.is_empty() { words.next().cloned() } else { String::from_utf8(rest.to_vec()).ok() };
@@ -45,6 +52,13 @@ impl SearchPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_of_the_assembler() {
+        let argv = ["gcc", "-Wa,-Ia,-mfoo,-Ib", "-I", "c"].map(str::to_owned);
+        let found = SearchPath::of(&argv);
+        assert_eq!((found.assembler.join(" "), found.angle.join(" ")), ("a b".to_owned(), "c".to_owned()));
+    }
 
     #[test]
     fn table() {

@@ -42,6 +42,14 @@ impl Arch {
         &self.0
     }
 
+    /// The folder of its sources below `arch/`.
+    pub fn folder(&self) -> &str {
+        match self.kernel_name() {
+            "x86_64" | "i386" => "x86",
+            name => name,
+        }
+    }
+
     /// The GNU triplet by which distributions name the cross compiler.
     pub fn triplet(&self) -> Option<&'static str> {
         KNOWN.iter().find(|known| known.1 == self.0).map(|known| known.2)

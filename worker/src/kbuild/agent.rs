@@ -15,6 +15,7 @@ use bombproof_core::kbuild::depfile;
 use bombproof_core::kbuild::record::{Known, Record};
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::Trouble;
+use bombproof_core::plan::alike::Alike;
 use bombproof_core::plan::compile::{self, AUTOCONF, Understood};
 use bombproof_core::source::{Facts, project};
 use bombproof_store::action_cache::ActionCache;
@@ -24,6 +25,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use super::resolve::Resolver;
+use crate::Attempt;
 use crate::action::{Actions, Run, View};
 use crate::files::Files;
 use crate::shim::{Answer, Question};
@@ -70,11 +72,15 @@ pub(super) struct Agent {
     pub(super) scratch: PathBuf,
     pub(super) roots: Roots,
     pub(super) toolchain: Digest,
+    alike: Option<Arc<Alike>>,
     pub(super) cancel: watch::Receiver<bool>,
     resolver: Resolver,
     seen: Mutex<Seen>,
     count: AtomicU64,
 }
+
+/// What a compile gave, what it reads as far as that is known, and how that is known.
+type Hit = (ActionResult, Option<Vec<String>>, Known);
 
 /// An action that would do what a compile does, if what is known of its inputs still holds.
 struct Candidate {
@@ -95,12 +101,13 @@ impl Agent {
         compiles: Arc<Compiles>,
         (source, output, scratch): (PathBuf, PathBuf, PathBuf),
         roots: Roots,
-        toolchain: Digest,
+        attempt: &Attempt,
         cancel: watch::Receiver<bool>,
     ) -> Arc<Self> {
+        let (toolchain, alike) = (attempt.toolchain, attempt.alike.clone());
         let resolver = Resolver::new(&source, &output);
         let (seen, count) = (Mutex::default(), AtomicU64::new(0));
-        Arc::new(Self { compiles, source, output, scratch, roots, toolchain, cancel, resolver, seen, count })
+        Arc::new(Self { compiles, source, output, scratch, roots, toolchain, alike, cancel, resolver, seen, count })
     }
 
     /// Answers shims for ever.
@@ -146,7 +153,7 @@ impl Agent {
         let key = ManifestKey(compile::manifest_key(&question.argv, &self.toolchain));
         let hit = tokio::task::block_in_place(|| self.look_up(&key, question, &what))?;
         let (result, inputs, known) = match hit {
-            Some((result, set)) => (result, Some(set.inputs), Known::Cached),
+            Some(hit) => hit,
             None => {
                 let number = self.count.fetch_add(1, Ordering::Relaxed);
                 let scratch = self.scratch.join(number.to_string());
@@ -166,34 +173,61 @@ impl Agent {
         Ok(Answer::Done { exit: result.exit, stderr: result.stderr })
     }
 
-    /// The result of this compile, if it is known.
-    fn look_up(
-        &self,
-        key: &ManifestKey,
-        question: &Question,
-        what: &Understood,
-    ) -> Result<Option<(ActionResult, DependencySet)>, Trouble> {
-        for set in self.compiles.manifests.get(key).map_err(|error| io(&error))? {
-            let Some(candidate) = self.candidate(&set.inputs, question, what)? else { continue };
+    /// The result of this compile and what it reads, if it is known.
+    fn look_up(&self, key: &ManifestKey, question: &Question, what: &Understood) -> Result<Option<Hit>, Trouble> {
+        let sets = self.compiles.manifests.get(key).map_err(|error| io(&error))?;
+        for set in &sets {
+            let Some(candidate) = self.candidate(&set.inputs, question, what, None)? else { continue };
             // An include that leads elsewhere than it did makes another compile of the same files.
             if candidate.set.resolution != set.resolution {
                 continue;
             }
             let found = self.compiles.cache.get(&candidate.digest).map_err(|error| io(&error))?;
             if let Some(result) = found.filter(|result| is_whole(result, what)) {
-                return Ok(Some((result, candidate.set)));
+                return Ok(Some((result, Some(candidate.set.inputs), Known::Cached)));
+            }
+        }
+        self.look_up_alike(&sets, key, question, what)
+    }
+
+    /// The result of the same compile of files that are the same to the compiler.
+    fn look_up_alike(
+        &self,
+        sets: &[DependencySet],
+        key: &ManifestKey,
+        question: &Question,
+        what: &Understood,
+    ) -> Result<Option<Hit>, Trouble> {
+        let Some(alike) = self.alike.as_ref().filter(|_| !what.debug) else { return Ok(None) };
+        let autoconf = self.compiles.files.get(&self.host(AUTOCONF)).map_err(|error| io(&error))?;
+        if !autoconf.is_some_and(|autoconf| alike.applies(&autoconf.file.blob)) {
+            return Ok(None);
+        }
+        for set in sets {
+            let Some(other) = self.candidate(&set.inputs, question, what, Some(alike))? else { continue };
+            let Some(own) = self.candidate(&set.inputs, question, what, None)? else { continue };
+            if own.set.resolution != set.resolution || other.digest == own.digest {
+                continue;
+            }
+            let found = self.compiles.cache.get(&other.digest).map_err(|error| io(&error))?;
+            let silent = |result: &ActionResult| result.exit == 0 && result.stderr.is_empty();
+            if let Some(result) = found.filter(|result| is_whole(result, what) && silent(result)) {
+                self.compiles.cache.put(&own.digest, &result).map_err(|error| io(&error))?;
+                self.compiles.manifests.add(key, &own.set).map_err(|error| io(&error))?;
+                return Ok(Some((result, Some(own.set.inputs), Known::Token)));
             }
         }
         Ok(None)
     }
 
-    /// The action of a compile that reads these files, as they are now; `None`: one of them is not there, or reads what no
-    /// list names.
+    /// The action of a compile that reads these files, as they are now or with those that stand for them; `None`: one of
+    /// them is not there, or reads what no list names.
     fn candidate(
         &self,
         inputs: &[String],
         question: &Question,
         what: &Understood,
+        alike: Option<&Alike>,
     ) -> Result<Option<Candidate>, Trouble> {
         let mut tree = InputTree::new();
         let mut facts: Vec<(&String, Arc<Facts>)> = Vec::new();
@@ -205,11 +239,14 @@ impl Agent {
             if known.facts.reads_unknown().is_some() {
                 return Ok(None);
             }
+            let first = alike.and_then(|alike| alike.first(&known.file.blob));
+            let named = first.map_or(&known.facts, |first| &first.facts);
             if path != AUTOCONF {
-                symbols.extend(known.facts.symbols.iter().cloned());
+                symbols.extend(named.symbols.iter().cloned());
                 facts.push((path, Arc::clone(&known.facts)));
             }
-            tree.insert(path.clone(), known.file);
+            let blob = first.map_or(known.file.blob, |first| first.blob);
+            tree.insert(path.clone(), InputFile { blob, ..known.file });
         }
         let autoconf = match tree.contains_key(AUTOCONF) {
             true => Some(self.projected(&symbols)?),
@@ -254,10 +291,33 @@ impl Agent {
         if let Err(place) = inputs.binary_search(&what.source) {
             inputs.insert(place, what.source.clone());
         }
-        let Some(candidate) = self.candidate(&inputs, question, what)? else { return Ok(None) };
+        if !self.add_assembled(&mut inputs, question)? {
+            return Ok(None);
+        }
+        let Some(candidate) = self.candidate(&inputs, question, what, None)? else { return Ok(None) };
         self.compiles.cache.put(&candidate.digest, result).map_err(|error| io(&error))?;
         self.compiles.manifests.add(key, &candidate.set).map_err(|error| io(&error))?;
         Ok(Some(inputs))
+    }
+
+    /// Adds what the assembler included, which no dependency list names. Gives whether that is known.
+    fn add_assembled(&self, inputs: &mut Vec<String>, question: &Question) -> Result<bool, Trouble> {
+        let mut open = inputs.clone();
+        while let Some(path) = open.pop() {
+            let Some(known) = self.compiles.files.get(&self.host(&path)).map_err(|error| io(&error))? else {
+                return Ok(false);
+            };
+            for name in &known.facts.assembler {
+                let Some(place) = self.resolver.of_assembler(&question.argv, &self.roots, name) else {
+                    return Ok(false);
+                };
+                if let Err(at) = inputs.binary_search(&place) {
+                    inputs.insert(at, place.clone());
+                    open.push(place);
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn blob(&self, blob: &BlobDigest) -> Result<Vec<u8>, Trouble> {

@@ -36,9 +36,9 @@ struct Known {
     /// How it is compiled, where the agent understood that.
     #[serde(default)]
     compile: Option<Kept>,
-    /// What a link sees of its object, and the digest of that object.
+    /// What a link sees of its object, the digest of that object, and by which rules it was read.
     #[serde(default)]
-    interface: Option<(Digest, Interface)>,
+    seen: Option<(Digest, Interface, u32)>,
 }
 
 /// A compile that needs no make. Words and paths are places in the table.
@@ -124,10 +124,11 @@ impl Table {
     pub(super) fn interface(&mut self, output: &str, read: impl FnOnce() -> Option<Vec<u8>>) -> Option<Interface> {
         let known = self.units.get_mut(output)?;
         let object = known.unit.object?;
-        if known.interface.as_ref().is_none_or(|(of, _)| *of != object) {
-            known.interface = interface::read(&read()?).map(|interface| (object, interface));
+        let holds = |of: &Digest, rules: u32| *of == object && rules == interface::VERSION;
+        if !known.seen.as_ref().is_some_and(|(of, _, rules)| holds(of, *rules)) {
+            known.seen = interface::read(&read()?).map(|interface| (object, interface, interface::VERSION));
         }
-        known.interface.as_ref().map(|(_, interface)| interface.clone())
+        known.seen.as_ref().map(|(_, interface, _)| interface.clone())
     }
 
     /// Takes in what a step recorded, and forgets what is no longer there.
@@ -182,7 +183,7 @@ impl Table {
                         made: made.object,
                     });
                     let inputs = inputs.into_iter().collect();
-                    let known = Known { unit: unit.into(), generated, inputs, compile, interface: None };
+                    let known = Known { unit: unit.into(), generated, inputs, compile, seen: None };
                     self.units.insert(output, known);
                 }
                 Invocation::Check { source } => {

@@ -123,6 +123,8 @@ impl Read<'_> {
             words: words.into_texts(),
             units,
             others: kept.others,
+            kconfig: self.kconfig()?,
+            arch: self.kbuild.arch.folder().to_owned(),
             modules: kept.modules,
             autoconf: autoconf.file.blob,
             system_map: blob("System.map")?,
@@ -136,6 +138,25 @@ impl Read<'_> {
             Some(("out", path)) => self.files.get(&self.output.join(path)),
             Some(_) | None => Ok(None),
         }
+    }
+
+    /// What Kconfig read: the list that it keeps in `include/config/auto.conf.cmd`, as a variable of make.
+    fn kconfig(&self) -> std::io::Result<BTreeSet<String>> {
+        let text = match std::fs::read(self.output.join("include/config/auto.conf.cmd")) {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            Err(error) => return Err(error),
+        };
+        let (Some(begin), Some(end)) = (text.find("deps_config"), text.find("\n\n")) else {
+            return Ok(BTreeSet::new());
+        };
+        let words = text.get(begin..end).unwrap_or_default().split_whitespace().skip(2).filter(|word| *word != "\\");
+        let paths = words.map(|word| match self.roots.place(&self.roots.source, word) {
+            Place::Source(path) if !path.contains('$') => Some(path),
+            Place::Source(_) | Place::Output(_) | Place::Elsewhere(_) => None,
+        });
+        // One that is not understood makes the list worthless.
+        Ok(paths.collect::<Option<_>>().unwrap_or_default())
     }
 
     /// Headers that were generated into folders where compilers look for all.

@@ -449,8 +449,7 @@ impl Runner<'_> {
         let socket = self.folders.host("log").join(AGENT_SOCKET);
         let listener = agent::listen(&socket).map_err(disk("the socket of the agent"))?;
         let places = (self.folders.host("src"), self.folders.host("out"), self.folders.host("compiles"));
-        let agent =
-            Agent::new(Arc::clone(compiles), places, roots.clone(), self.attempt.toolchain, self.cancel.clone());
+        let agent = Agent::new(Arc::clone(compiles), places, roots.clone(), self.attempt, self.cancel.clone());
         Ok(Some((agent, listener)))
     }
 

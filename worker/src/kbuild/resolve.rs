@@ -27,6 +27,8 @@ pub(super) struct Resolver {
 struct Search {
     quote: Vec<String>,
     angle: Vec<String>,
+    /// For the assembler: the folder in which it runs first.
+    assembler: Vec<String>,
     ways: Mutex<Ways>,
 }
 
@@ -68,6 +70,7 @@ impl Resolver {
                 };
                 found.push(lead.join(" "));
             }
+            found.extend(facts.assembler.iter().map(|name| self.places(&search, name).join(" ")));
         }
         if computed {
             // The name comes from a macro: every file that could bear the name of one that was read counts.
@@ -83,14 +86,37 @@ impl Resolver {
         DigestBuilder::new("bombproof/resolution/v1").list(found.iter().map(String::as_str)).finish()
     }
 
+    /// The one place where the assembler finds a file; `None`: there is none, or it is a matter of the order of folders.
+    pub(super) fn of_assembler(&self, argv: &[String], roots: &Roots, name: &str) -> Option<String> {
+        let search = self.search(argv, roots);
+        let mut places = self.places(&search, name).into_iter();
+        places.next().filter(|_| places.next().is_none())
+    }
+
+    /// All places where the assembler may find a file.
+    fn places(&self, search: &Search, name: &str) -> Vec<String> {
+        let mut places: Vec<String> = search.assembler.iter().map(|folder| clean(folder, name)).collect();
+        places.retain(|place| self.is_there(place));
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
     fn search(&self, argv: &[String], roots: &Roots) -> Arc<Search> {
         let folders = SearchPath::of(argv);
         let place = |folder: &String| compile::input(roots, &roots.output, folder).unwrap_or_else(|| folder.clone());
         let quote: Vec<String> = folders.quote.iter().map(place).collect();
         let angle: Vec<String> = folders.angle.iter().map(place).collect();
-        let key = quote.iter().chain([&String::new()]).chain(&angle).cloned().collect();
+        let assembler =
+            [roots.output.clone()].iter().chain(&folders.assembler).map(place).chain(angle.clone()).collect();
+        let key = [&quote, &angle, &assembler]
+            .into_iter()
+            .flat_map(|list: &Vec<String>| list.iter().cloned().chain([String::new()]));
+        let key = key.collect();
         let mut searches = lock(&self.searches);
-        Arc::clone(searches.entry(key).or_insert_with(|| Arc::new(Search { quote, angle, ways: Mutex::default() })))
+        Arc::clone(
+            searches.entry(key).or_insert_with(|| Arc::new(Search { quote, angle, assembler, ways: Mutex::default() })),
+        )
     }
 
     fn is_there(&self, place: &str) -> bool {

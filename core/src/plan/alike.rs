@@ -1,0 +1,76 @@
+//! Versions of files that are one and the same to every compiler of a build.
+//!
+//! The proof is made elsewhere ([`crate::source`]). Here is what follows from it: a compile whose files differ only so from
+//! those of an earlier one gives the same object, provided that it says nothing (what a compiler says has line numbers
+//! in it) and keeps no line numbers for a debugger.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::digest::BlobDigest;
+use crate::source::Facts;
+
+/// A version that stands for all that are like it.
+#[derive(Clone, Debug)]
+pub struct First {
+    /// Its content.
+    pub blob: BlobDigest,
+    /// What its text says.
+    pub facts: Arc<Facts>,
+}
+
+/// Classes of versions, each with the one that was there first.
+#[derive(Clone, Debug)]
+pub struct Alike {
+    autoconf: BlobDigest,
+    first: HashMap<BlobDigest, First>,
+}
+
+impl Alike {
+    /// None yet, under the configuration of this `autoconf.h`.
+    pub fn new(autoconf: BlobDigest) -> Self {
+        Self { autoconf, first: HashMap::new() }
+    }
+
+    /// Takes in that a version is like an earlier one.
+    pub fn add(&mut self, earlier: &First, later: BlobDigest) {
+        let first = self.first.get(&earlier.blob).unwrap_or(earlier).clone();
+        // A version that comes back is its own first.
+        if first.blob != later {
+            self.first.entry(later).or_insert(first);
+        }
+    }
+
+    /// The version that stands for this one, if that is another one.
+    pub fn first(&self, blob: &BlobDigest) -> Option<&First> {
+        self.first.get(blob)
+    }
+
+    /// Whether it holds under this configuration, and says anything.
+    pub fn applies(&self, autoconf: &BlobDigest) -> bool {
+        self.autoconf == *autoconf && !self.first.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> First {
+        First { blob: BlobDigest::of(text.as_bytes()), facts: Arc::new(Facts::of(text.as_bytes())) }
+    }
+
+    #[test]
+    fn the_earliest_of_a_class_stands_for_it() {
+        let [a, b, c, other] = ["a", "b", "c", "x"].map(version);
+        let config = BlobDigest::of(b"");
+        let mut alike = Alike::new(config);
+        assert!(!alike.applies(&config));
+        alike.add(&a, b.blob);
+        alike.add(&b, c.blob);
+        alike.add(&c, a.blob);
+        let first = |of: &First| alike.first(&of.blob).map(|first| first.blob);
+        assert_eq!([&a, &b, &c, &other].map(first), [None, Some(a.blob), Some(a.blob), None]);
+        assert!(alike.applies(&config) && !alike.applies(&a.blob));
+    }
+}
