@@ -16,7 +16,7 @@ use bombproof_core::digest::DigestBuilder;
 use bombproof_core::id::{PatchIndex, RunId, TargetName};
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
-use bombproof_core::plan::Built;
+use bombproof_core::plan::{Built, Configured};
 use bombproof_core::report::build::{Decision, FailOn, Frame, build, decide};
 use bombproof_core::report::model::{BaseInfo, PatchInfo, Report, Run, SeriesInfo, TargetInfo};
 use bombproof_core::report::{markdown, text};
@@ -75,6 +75,11 @@ impl Executor for Local {
             }
         }
         .boxed()
+    }
+
+    fn configure(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, Result<Configured, Trouble>> {
+        let worker = Arc::clone(&self.0);
+        async move { worker.configure(order(job), cancel).await }.boxed()
     }
 
     fn audit(

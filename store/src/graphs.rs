@@ -11,7 +11,7 @@ use crate::results::ResultKey;
 use crate::table::SealedTable;
 
 /// The kind and version of the files; changed whenever the meaning of a graph changes.
-const DOMAIN: &str = "bombproof/graph-file/v2";
+const DOMAIN: &str = "bombproof/graph-file/v3";
 
 /// Keeps graphs. What was put is got, equal in every field; a damaged graph, and one that points nowhere, is not there.
 pub trait Graphs: Send + Sync {

@@ -11,8 +11,8 @@ use bombproof_core::action::{Action, ActionResult};
 use bombproof_core::digest::{Digest, DigestBuilder};
 use bombproof_core::id::{Oid, PatchIndex};
 use bombproof_core::outcome::{Audited, StateResult, Trouble};
-use bombproof_core::plan::Built;
 use bombproof_core::plan::alike::Alike;
+use bombproof_core::plan::{Built, Configured};
 use bombproof_core::target::{Build, TargetSpec};
 use bombproof_store::home::{Home, TreeLease};
 use bombproof_store::trees::TreeSource;
@@ -119,6 +119,19 @@ impl Worker {
         attempt.unwrap_or_else(|trouble| StateResult::trouble(trouble).into())
     }
 
+    /// Asks Kconfig alone what it makes of a state.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn configure(&self, order: Order, cancel: watch::Receiver<bool>) -> Result<Configured, Trouble> {
+        let (attempt, what, lease) = self.begin(order, "config.log").await?;
+        let lease = lease.lock().await;
+        match &what.spec.build {
+            Build::Kbuild(kbuild) => kbuild::configure(self, kbuild, lease.path(), &attempt, cancel).await,
+            Build::Command { .. } => Err(Trouble::Internal { detail: "a command has no configuration".to_owned() }),
+        }
+    }
+
     /// Runs an action when a job is free.
     ///
     /// # Errors
@@ -187,27 +200,32 @@ impl Worker {
     }
 
     async fn attempt(&self, order: Order, cancel: watch::Receiver<bool>) -> Result<Built, Trouble> {
-        let Order { target, lane, state, tree, clean, alike } = order;
-        let disk = |error: &dyn std::fmt::Display| Trouble::Disk { detail: error.to_string() };
-        let what = self
-            .targets
-            .get(target)
-            .ok_or_else(|| Trouble::Internal { detail: format!("there is no target {target}") })?;
-        let log = self.logs.join(Self::log_name(&what.spec, state));
-        if let Some(folder) = log.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| disk(&error))?;
-        }
-        std::fs::File::create(&log).map_err(|error| disk(&error))?;
-        let lease = self.lease((target, lane), &what.folder_key).await?;
+        let (attempt, what, lease) = self.begin(order, "log").await?;
         let lease = lease.lock().await;
-        let attempt =
-            Attempt { state, tree, clean, log, timeout_s: what.spec.timeout_s, toolchain: what.toolchain, alike };
         match &what.spec.build {
             Build::Kbuild(kbuild) => kbuild::build(self, kbuild, lease.path(), &attempt, cancel).await,
             Build::Command { command } => {
                 command::build(self, command, lease.path(), &attempt, cancel).await.map(Built::from)
             }
         }
+    }
+
+    /// What an order comes to: an attempt with a log of its own, the target, the folder.
+    async fn begin(&self, order: Order, ending: &str) -> Result<(Attempt, &Target, Arc<Mutex<TreeLease>>), Trouble> {
+        let Order { target, lane, state, tree, clean, alike } = order;
+        let disk = |error: &dyn std::fmt::Display| Trouble::Disk { detail: error.to_string() };
+        let what = self
+            .targets
+            .get(target)
+            .ok_or_else(|| Trouble::Internal { detail: format!("there is no target {target}") })?;
+        let log = self.logs.join(Self::log_name(&what.spec, state)).with_extension(ending);
+        if let Some(folder) = log.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| disk(&error))?;
+        }
+        std::fs::File::create(&log).map_err(|error| disk(&error))?;
+        let lease = self.lease((target, lane), &what.folder_key).await?;
+        let (timeout_s, toolchain) = (what.spec.timeout_s, what.toolchain);
+        Ok((Attempt { state, tree, clean, log, timeout_s, toolchain, alike }, what, lease))
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bombproof_core::digest::Digest;
 use bombproof_core::id::{Oid, PatchIndex};
 use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
-use bombproof_core::plan::Built;
 use bombproof_core::plan::alike::Alike;
+use bombproof_core::plan::{Built, Configured};
 use bombproof_store::atomic::FileError;
 use bombproof_store::results::{ResultKey, ResultStore};
 use futures::future::BoxFuture;
@@ -46,6 +46,12 @@ pub struct Job {
 pub trait Executor: Send + Sync {
     /// Runs one attempt; stops at once when `cancel` turns true.
     fn execute(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, Built>;
+
+    /// Asks Kconfig alone what it makes of a state.
+    fn configure(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, Result<Configured, Trouble>> {
+        let _ = (job, cancel);
+        Box::pin(async { Err(Trouble::Internal { detail: "builds have no configuration here".to_owned() }) })
+    }
 
     /// Builds a state again by plain make and compares it with what was said of it.
     fn audit(&self, job: Job, expected: Arc<StateResult>, cancel: watch::Receiver<bool>)

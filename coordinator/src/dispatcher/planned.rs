@@ -16,12 +16,13 @@ use bombproof_core::id::PatchIndex;
 use bombproof_core::kbuild::interface::{self, Interface, Linked};
 use bombproof_core::kbuild::record::Known;
 use bombproof_core::kbuild::roots::Roots;
-use bombproof_core::outcome::{LinkCheck, Outcome, StateResult, Trouble, Unit};
-use bombproof_core::plan::Built;
+use bombproof_core::outcome::{LinkCheck, Outcome, Scope, StateResult, Trouble, Unit};
 use bombproof_core::plan::alike::Alike;
 use bombproof_core::plan::compose::{Made, compose};
 use bombproof_core::plan::graph::Graph;
 use bombproof_core::plan::link;
+use bombproof_core::plan::{Built, Configured};
+use bombproof_core::target::config::drift;
 use bombproof_store::action_cache::ActionCache;
 use bombproof_store::atomic::FileError;
 use bombproof_store::graphs::Graphs;
@@ -136,6 +137,10 @@ struct Step {
     again: Vec<Waiting>,
     settled: BTreeMap<Arc<str>, bool>,
     read: Vec<Arc<str>>,
+    /// A file that Kconfig reads, and what Kconfig makes of the state.
+    config: Option<(String, BoxFuture<'static, Result<Configured, Trouble>>)>,
+    /// How many steps of make it took so far.
+    steps: u32,
 }
 
 /// What comes next for a target.
@@ -286,7 +291,23 @@ impl<'a, 'b> Driver<'a, 'b> {
             .filter_map(|path| Some(Arc::from(path.strip_prefix("src/")?)))
             .collect();
         let (units, again) = (planned.units.iter().map(start).collect(), again.iter().map(start).collect());
-        Ok(Ok(Step { place, units, again, settled: planned.settled, read: read.into_iter().collect() }))
+        let config = planned.config.map(|path| {
+            let asked = self.shared.executor.configure(self.job(place, 1), self.stopped.clone());
+            let task = tokio::spawn(asked);
+            let broken = |error: tokio::task::JoinError| Trouble::Internal { detail: error.to_string() };
+            let answer: BoxFuture<'static, _> =
+                Box::pin(async move { task.await.unwrap_or_else(|error| Err(broken(error))) });
+            (path, answer)
+        });
+        Ok(Ok(Step {
+            place,
+            units,
+            again,
+            settled: planned.settled,
+            read: read.into_iter().collect(),
+            config,
+            steps: 0,
+        }))
     }
 
     /// Moves the planner to a state; the reason, where it cannot.
@@ -360,12 +381,7 @@ impl<'a, 'b> Driver<'a, 'b> {
         };
         let (map, symvers) = (text(graph.system_map)?, text(graph.symvers)?);
         let mut linked = Linked::read(&String::from_utf8_lossy(&map), &String::from_utf8_lossy(&symvers));
-        linked.sections = graph
-            .units
-            .values()
-            .filter_map(|node| node.interface.as_ref())
-            .flat_map(|it| it.sections.iter().cloned())
-            .collect();
+        graph.units.values().filter_map(|node| node.interface.as_ref()).for_each(|object| linked.add(object));
         self.reference = Some(Reference { result: Arc::clone(result), graph, linked });
         Ok(())
     }
@@ -418,16 +434,45 @@ impl<'a, 'b> Driver<'a, 'b> {
     }
 
     /// Composes the result of a planned state; make runs where that is not enough.
-    async fn compose(&mut self, step: Step) -> Result<(), FileError> {
+    async fn compose(&mut self, mut step: Step) -> Result<(), FileError> {
         let place = step.place;
         let job = self.job(place, 1);
         let _ = self.shared.board.borrow().events.send(Event::Started(job));
+        if let Some((path, asked)) = step.config.take() {
+            let configured = asked.await;
+            step.steps += 1;
+            if *self.stopped.borrow() {
+                return Ok(());
+            }
+            if let Err(why) = self.configure(configured) {
+                // What was planned behind it stands on a configuration that is no more.
+                self.queue.clear();
+                self.next = place + 1;
+                return self.make(place, &format!("'{path}' changed: {why}"), true).await;
+            }
+        }
         match self.composed(step).await {
             Ok(Some(result)) => self.keep(place, result),
             // Stopped: nothing is known of this state.
             Ok(None) => Ok(()),
             Err(why) => self.make(place, &why, false).await,
         }
+    }
+
+    /// Takes in what Kconfig said where the configuration is what it was; why it is not, otherwise.
+    fn configure(&mut self, configured: Result<Configured, Trouble>) -> Result<(), String> {
+        let configured = configured.map_err(|trouble| trouble.describe())?;
+        if let Some(failure) = configured.failure {
+            return Err(failure.message);
+        }
+        let Some(units) = &mut self.units else { return Err("the state before gave no answer".to_owned()) };
+        if let Some(drift) = drift(&units.config, &configured.config).into_iter().next() {
+            return Err(format!("the configuration is another one ({drift})"));
+        }
+        units.config = configured.config;
+        units.not_effective = configured.not_effective;
+        units.scopes.insert(Scope::Config, configured.said);
+        Ok(())
     }
 
     async fn composed(&mut self, step: Step) -> Result<Option<StateResult>, String> {
@@ -445,7 +490,7 @@ impl<'a, 'b> Driver<'a, 'b> {
         let Some(reference) = &self.reference else { return Err("no link is known".to_owned()) };
         let mut problem = None;
         let mut made = Vec::new();
-        let mut cost = bombproof_core::outcome::Cost::default();
+        let mut cost = bombproof_core::outcome::Cost { kbuild_steps: step.steps, ..Default::default() };
         for (number, (output, because, plain, result)) in ended.into_iter().enumerate() {
             let done = match result {
                 Ok(done) => done,

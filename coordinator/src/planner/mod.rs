@@ -56,6 +56,8 @@ pub struct Planned {
     /// Units that read what changed, but in whose compile nothing changes that a compiler sees. `true`: their objects hold
     /// debug information, and its lines moved.
     pub settled: BTreeMap<Arc<str>, bool>,
+    /// A file that Kconfig reads: all this holds if the configuration comes out the same.
+    pub config: Option<String>,
 }
 
 /// Goes forward from the state of a graph.
@@ -152,12 +154,12 @@ impl Planner {
             seen.push(Changed { path: &change.path, comes_or_goes, unseen });
         }
         let reached = reached(&self.graph, &self.reverse, &seen, &self.more, &|unit| self.may_hold(unit, holds));
-        let units = match reached {
+        let (units, config) = match reached {
             Reached::Structure(why) => return Ok(Err(why)),
-            Reached::Units(units) => units,
+            Reached::Units { units, config } => (units, config),
         };
         settled.retain(|unit, _| !units.contains_key(unit));
-        let mut planned = Planned { units: Vec::with_capacity(units.len()), settled };
+        let mut planned = Planned { units: Vec::with_capacity(units.len()), settled, config };
         for (output, because) in units {
             match self.unit(&output, because)? {
                 Some(unit) => planned.units.push(unit),

@@ -29,15 +29,15 @@ const READ_WHOLE: &[&str] = &[
 ];
 
 /// Changed whenever an interface is read otherwise: those kept from before are read anew.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The interface of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// Global symbols that it defines, with kind and section.
     pub defined: BTreeMap<String, String>,
-    /// Symbols that it needs.
-    pub undefined: BTreeSet<String>,
+    /// Symbols that it needs, each with the sections that refer to it: all that stay are one, written `.`.
+    pub undefined: BTreeMap<String, String>,
     /// Its sections, each with kind and flags.
     pub sections: BTreeSet<String>,
     /// Everything else that counts.
@@ -49,7 +49,7 @@ pub struct Interface {
 /// Reads an object; `None`: it is no ELF object, or is not understood.
 pub fn read(object: &[u8]) -> Option<Interface> {
     let (interface, facts) = parse(object)?;
-    let builder = DigestBuilder::new("bombproof/object-interface/v2");
+    let builder = DigestBuilder::new("bombproof/object-interface/v3");
     Some(Interface { rest: builder.list(facts.iter().map(String::as_str)).finish(), ..interface })
 }
 
@@ -74,7 +74,7 @@ fn parse(object: &[u8]) -> Option<(Interface, BTreeSet<String>)> {
 /// The interface without its digest, and what the digest is of.
 fn facts<'data>(file: &impl Object<'data>) -> Option<(Interface, BTreeSet<String>)> {
     let mut facts = BTreeSet::new();
-    let (mut defined, mut undefined, mut gpl) = (BTreeMap::new(), BTreeSet::new(), false);
+    let (mut defined, mut undefined, mut gpl) = (BTreeMap::new(), BTreeMap::<String, BTreeSet<&str>>::new(), false);
     let mut sections = BTreeSet::new();
     let section_name = |index: Option<SectionIndex>| -> Option<String> {
         match index {
@@ -87,11 +87,11 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<(Interface, BTreeSet<String
         let name = symbol.name().ok()?;
         let section = section_name(symbol.section_index())?;
         if symbol.is_undefined() && !symbol.is_weak() {
-            undefined.insert(name.to_owned());
+            undefined.entry(name.to_owned()).or_default();
         } else if symbol.is_global() || symbol.is_weak() {
             let weak = if symbol.is_weak() { "weak" } else { "" };
             let common = if symbol.is_common() { symbol.size() } else { 0 };
-            let fact = format!("{:?} {:?} {section} {weak} {common}", symbol.kind(), symbol.scope());
+            let fact = format!("{section} {:?} {:?} {weak} {common}", symbol.kind(), symbol.scope());
             if symbol.is_undefined() || symbol.is_weak() || symbol.is_common() {
                 facts.insert(format!("symbol {name} {} {fact}", symbol.is_undefined()));
             } else {
@@ -111,10 +111,19 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<(Interface, BTreeSet<String
         }
         for (offset, relocation) in section.relocations() {
             let (symbol, to) = target(file, relocation.target(), &section_name)?;
-            if discarded(name) || discarded(&to) {
+            if name.contains("__ex_table") {
+                // Only what may run belongs there.
+                facts.insert(format!("exception {to}"));
+            } else if discarded(&to) {
                 // modpost forgives some references by the names of both ends.
                 let from = around(file, section.index(), offset);
                 facts.insert(format!("reference {name} {from} {to} {symbol}"));
+            }
+            if let Some(from) = undefined.get_mut(&symbol) {
+                from.insert(if discarded(name) { name } else { "." });
+            } else if to.is_empty() && !symbol.is_empty() {
+                let name = if discarded(name) { name } else { "." };
+                facts.insert(format!("weak reference {name} {symbol}"));
             }
         }
         if name == ".modinfo" {
@@ -127,6 +136,8 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<(Interface, BTreeSet<String
     }
     // The empty first entry of every symbol table.
     undefined.remove("");
+    let join = |(name, from): (String, BTreeSet<&str>)| (name, from.into_iter().collect::<Vec<_>>().join(" "));
+    let undefined = undefined.into_iter().map(join).collect();
     Some((Interface { defined, undefined, sections, rest: Digest::of(b""), gpl }, facts))
 }
 
@@ -137,6 +148,8 @@ pub struct Linked {
     pub image: BTreeSet<String>,
     /// Sections that any of its objects has: a link knows what to do with them.
     pub sections: BTreeSet<String>,
+    /// The section of every global symbol that an object defines.
+    pub places: BTreeMap<String, String>,
     /// Exported symbols (`Module.symvers`), and whether any licence may use each. Symbols of a namespace are not in it.
     pub exports: BTreeMap<String, bool>,
 }
@@ -159,7 +172,25 @@ impl Linked {
             let plain = rest.iter().all(|namespace| namespace.trim().is_empty());
             (plain && !name.is_empty()).then(|| (name.to_owned(), kind == "EXPORT_SYMBOL"))
         });
-        Self { image: image.collect(), sections: BTreeSet::new(), exports: exports.collect() }
+        Self { image: image.collect(), exports: exports.collect(), ..Self::default() }
+    }
+
+    /// Takes in an object that was linked.
+    pub fn add(&mut self, object: &Interface) {
+        self.sections.extend(object.sections.iter().cloned());
+        for (name, fact) in &object.defined {
+            let section = section_of(fact);
+            // Of two of one name, in two modules, that counts which may be thrown away.
+            let place = self.places.entry(name.clone()).or_insert_with(|| section.to_owned());
+            if discarded(section) {
+                section.clone_into(place);
+            }
+        }
+    }
+
+    /// Whether a symbol is defined where everything may refer to it.
+    fn stays(&self, name: &str) -> bool {
+        self.places.get(name).is_some_and(|section| !section.is_empty() && !discarded(section))
     }
 }
 
@@ -183,24 +214,56 @@ fn by_sections(before: &Interface, after: &Interface, linked: &Linked) -> Option
         let name = section.split(' ').next().unwrap_or_default();
         return Some(View::Unclear(format!("it has a section '{name}', which nothing had")));
     }
-    let same = before.defined == after.defined && before.undefined == after.undefined && before.gpl == after.gpl;
-    (same && before.rest == after.rest).then_some(View::Same)
+    // References from elsewhere to what stays are no difference; those to what is thrown away are modpost's.
+    let moved = |name: &String, from: &String| before.undefined.get(name).is_some_and(|it| it != from);
+    if let Some((name, _)) = after.undefined.iter().find(|(name, from)| moved(name, from) && !linked.stays(name)) {
+        return Some(View::Unclear(format!("it refers to '{name}' from elsewhere")));
+    }
+    let same = before.defined == after.defined
+        && before.undefined.keys().eq(after.undefined.keys())
+        && before.gpl == after.gpl
+        && before.rest == after.rest;
+    same.then_some(View::Same)
 }
 
-/// Judges a changed object of the image.
+/// The symbols that an object needs and did not need before.
+fn needed_anew<'a>(before: &'a Interface, after: &'a Interface) -> impl Iterator<Item = &'a String> {
+    after.undefined.keys().filter(|name| !before.undefined.contains_key(*name))
+}
+
+/// Judges a changed object of the image; `fresh` are the symbols that it and other changed objects of the image define and
+/// that none defined before, each with its section and how many define it.
 ///
-/// A symbol that it defines anew or no more is left to the link, because any other object may need or define it.
-pub fn view_in_image(before: &Interface, after: &Interface, linked: &Linked) -> View {
+/// A symbol that it defines no more is left to the link: objects may need it that are not understood.
+pub fn view_in_image(
+    before: &Interface,
+    after: &Interface,
+    linked: &Linked,
+    fresh: &BTreeMap<String, (String, u32)>,
+) -> View {
     if let Some(view) = by_sections(before, after, linked) {
         return view;
     }
-    if before.rest != after.rest || before.defined != after.defined {
-        return View::Unclear("it defines or refers to something else".to_owned());
+    if before.rest != after.rest {
+        return View::Unclear("it refers to something else".to_owned());
     }
-    match after.undefined.difference(&before.undefined).find(|name| !linked.image.contains(*name)) {
-        Some(name) => View::Unclear(format!("it needs '{name}', which the image did not have")),
-        None => View::Resolved,
+    if let Some((name, _)) = before.defined.iter().find(|(name, fact)| after.defined.get(*name) != Some(fact)) {
+        return View::Unclear(format!("'{name}' is not what it was"));
     }
+    for name in after.defined.keys().filter(|name| !before.defined.contains_key(*name)) {
+        let once = fresh.get(name).is_some_and(|(_, count)| *count == 1);
+        if !once || linked.image.contains(name) || linked.places.contains_key(name) {
+            return View::Unclear(format!("'{name}' may be defined twice"));
+        }
+    }
+    for name in needed_anew(before, after) {
+        let known = linked.image.contains(name) && linked.stays(name);
+        let new = fresh.get(name).is_some_and(|(section, count)| *count == 1 && !discarded(section));
+        if !known && !new {
+            return View::Unclear(format!("it needs '{name}', which the image did not have for all to use"));
+        }
+    }
+    View::Resolved
 }
 
 /// Judges a changed object of a module; `others` are the other objects of the module as they are now.
@@ -214,7 +277,7 @@ pub fn view_in_module(before: &Interface, after: &Interface, others: &[Interface
     let gpl = after.gpl || others.iter().any(|other| other.gpl);
     let gone = before.defined.keys().filter(|name| !after.defined.contains_key(*name));
     for name in gone {
-        if others.iter().any(|other| other.undefined.contains(name)) || after.undefined.contains(name) {
+        if others.iter().any(|other| other.undefined.contains_key(name)) || after.undefined.contains_key(name) {
             return View::Unclear(format!("'{name}' is needed and no longer there"));
         }
     }
@@ -223,9 +286,10 @@ pub fn view_in_module(before: &Interface, after: &Interface, others: &[Interface
             return View::Unclear(format!("'{name}' is defined twice"));
         }
     }
-    for name in after.undefined.difference(&before.undefined) {
-        let own = others.iter().any(|other| other.defined.contains_key(name));
-        let exported = linked.exports.get(name).is_some_and(|anyone| *anyone || gpl);
+    for name in needed_anew(before, after) {
+        let stays = |fact: &String| !discarded(section_of(fact));
+        let own = others.iter().any(|other| other.defined.get(name).is_some_and(stays));
+        let exported = linked.stays(name) && linked.exports.get(name).is_some_and(|anyone| *anyone || gpl);
         if !own && !exported {
             return View::Unclear(format!("it needs '{name}'"));
         }
@@ -250,6 +314,11 @@ fn target<'data>(
         RelocationTarget::Absolute => Some((String::new(), String::new())),
         _ => None,
     }
+}
+
+/// The section in what is known of a defined symbol.
+pub(crate) fn section_of(fact: &str) -> &str {
+    fact.split(' ').next().unwrap_or_default()
 }
 
 /// Code and data that is thrown away after boot, or when a module or device goes.
@@ -314,8 +383,8 @@ mod tests {
     fn object(defined: &[&str], undefined: &[&str]) -> Interface {
         Interface {
             sections: BTreeSet::from([".text".to_owned()]),
-            defined: defined.iter().map(|name| ((*name).to_owned(), "Text".to_owned())).collect(),
-            undefined: undefined.iter().map(|name| (*name).to_owned()).collect(),
+            defined: defined.iter().map(|name| ((*name).to_owned(), ".text Text".to_owned())).collect(),
+            undefined: undefined.iter().map(|name| ((*name).to_owned(), ".".to_owned())).collect(),
             rest: Digest::of(b""),
             gpl: false,
         }
@@ -323,10 +392,28 @@ mod tests {
 
     fn linked() -> Linked {
         let linked = Linked::read(
-            "00 T printk\n01 t local\n02 W maybe\nrubbish\n",
+            "00 T printk\n01 t local\n02 W maybe\n03 T once\nrubbish\n",
             "0x0\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n0x0\tgpl\tvmlinux\tEXPORT_SYMBOL_GPL\t\n0x0\tns\tm\tEXPORT_SYMBOL\tCRYPTO\nx\n",
         );
-        Linked { sections: BTreeSet::from([".data".to_owned()]), ..linked }
+        let place = |(name, section): (&str, &str)| (name.to_owned(), section.to_owned());
+        let places = [("printk", ".text"), ("gpl", ".text"), ("once", ".init.text"), ("maybe", ".text")].map(place);
+        Linked { sections: BTreeSet::from([".data".to_owned()]), places: places.into(), ..linked }
+    }
+
+    #[test]
+    fn what_is_thrown_away_is_referred_to_from_what_is_too() {
+        let from = |section: &str| {
+            let mut it = object(&["a"], &["printk", "once"]);
+            it.undefined.insert("printk".to_owned(), ".".to_owned());
+            it.undefined.insert("once".to_owned(), section.to_owned());
+            it
+        };
+        let mut elsewhere = from(".init.text");
+        elsewhere.undefined.insert("printk".to_owned(), ". .init.text".to_owned());
+        let view = |after: &Interface| view_in_image(&from(".init.text"), after, &linked(), &BTreeMap::new());
+        assert_eq!(view(&from(".init.text")), View::Same);
+        assert_eq!(view(&elsewhere), View::Same);
+        assert!(matches!(view(&from(". .init.text")), View::Unclear(_)));
     }
 
     #[test]
@@ -335,6 +422,9 @@ mod tests {
         let gpl = Interface { gpl: true, ..object(&["c"], &["b"]) };
         let other = object(&["c"], &["b"]);
         let changed = Interface { rest: Digest::of(b"x"), ..before.clone() };
+        let fresh =
+            [("c", 1), ("d", 2), ("gpl", 2)].map(|(name, count)| (name.to_owned(), (".text".to_owned(), count)));
+        let fresh = BTreeMap::from(fresh);
         // The object afterwards, what a module whose other object needs `b` and has `c` says, what the image says.
         let with = |section: &str| {
             let mut it = before.clone();
@@ -347,15 +437,17 @@ mod tests {
             (with(".odd"), "unclear", "unclear"),
             (changed, "unclear", "unclear"),
             (object(&["a", "b"], &[]), "resolved", "resolved"),
-            (object(&["a", "b"], &["printk", "c"]), "resolved", "unclear"),
+            (object(&["a", "b"], &["printk", "c"]), "resolved", "resolved"),
             (object(&["a", "b"], &["printk", "gpl"]), "unclear", "unclear"),
             (object(&["a", "b"], &["printk", "ns"]), "unclear", "unclear"),
             (object(&["a", "b"], &["printk", "local"]), "unclear", "unclear"),
+            (object(&["a", "b"], &["printk", "once"]), "unclear", "unclear"),
             (object(&["a", "b"], &["printk", "maybe"]), "unclear", "unclear"),
             (object(&["a"], &["printk"]), "unclear", "unclear"),
             (object(&["b"], &["printk"]), "resolved", "unclear"),
             (object(&["b"], &["printk", "a"]), "unclear", "unclear"),
-            (object(&["a", "b", "c"], &["printk"]), "unclear", "unclear"),
+            (object(&["a", "b", "c"], &["printk"]), "unclear", "resolved"),
+            (object(&["a", "b", "gpl"], &["printk"]), "resolved", "unclear"),
             (object(&["a", "b", "d"], &["printk"]), "resolved", "unclear"),
         ] {
             let word = |view| match view {
@@ -365,10 +457,10 @@ mod tests {
             };
             let seen = view_in_module(&before, &after, std::slice::from_ref(&other), &linked());
             assert_eq!(word(seen), module, "module: {after:?}");
-            assert_eq!(word(view_in_image(&before, &after, &linked())), image, "image: {after:?}");
+            assert_eq!(word(view_in_image(&before, &after, &linked(), &fresh)), image, "image: {after:?}");
         }
         let needs = object(&["a", "b"], &["printk", "gpl"]);
         assert_eq!(view_in_module(&before, &needs, &[gpl], &linked()), View::Resolved);
-        assert_eq!(view_in_image(&before, &object(&["a", "b"], &["printk", "printk"]), &linked()), View::Same);
+        assert_eq!(view_in_image(&before, &object(&["a", "b"], &["printk", "printk"]), &linked(), &fresh), View::Same);
     }
 }

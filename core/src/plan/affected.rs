@@ -20,8 +20,13 @@ pub struct Changed<'a> {
 /// What has to be done for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// These units have to be compiled, each because it reads that file; nothing else has to be done.
-    Units(BTreeMap<Arc<str>, String>),
+    /// These units have to be compiled, each because it reads that file.
+    Units {
+        /// The units.
+        units: BTreeMap<Arc<str>, String>,
+        /// A file that Kconfig reads: all this holds if the configuration comes out the same.
+        config: Option<String>,
+    },
     /// More than compiles: make has to run. Why.
     Structure(String),
 }
@@ -73,12 +78,15 @@ pub fn reached(
     more: &BTreeMap<Arc<str>, BTreeSet<String>>,
     holds: &dyn Fn(&Arc<str>) -> bool,
 ) -> Reached {
-    let mut units = BTreeMap::new();
+    let (mut units, mut config) = (BTreeMap::new(), None);
     for change in changes {
         let path = change.path;
         match reach::of(path) {
             Reach::Nothing => continue,
             Reach::Structure if unread_by_kbuild(graph, change) => {}
+            Reach::Structure if is_kconfig(path) && graph.kconfig.contains(path) && !change.comes_or_goes => {
+                config.get_or_insert_with(|| path.to_owned());
+            }
             Reach::Structure => return Reached::Structure(format!("'{path}' may change more than compiles")),
             Reach::Units => {}
         }
@@ -104,14 +112,17 @@ pub fn reached(
             }
         }
     }
-    Reached::Units(units)
+    Reached::Units { units, config }
 }
 
 /// Whether the build of this graph does not look at a file of Kconfig or make.
 fn unread_by_kbuild(graph: &Graph, change: &Changed<'_>) -> bool {
-    let name = change.path.rsplit('/').next().unwrap_or(change.path);
-    let kconfig = name.starts_with("Kconfig") && !graph.kconfig.is_empty() && !graph.kconfig.contains(change.path);
+    let kconfig = is_kconfig(change.path) && !graph.kconfig.is_empty() && !graph.kconfig.contains(change.path);
     !change.comes_or_goes && (kconfig || reach::is_foreign(change.path, &graph.arch))
+}
+
+fn is_kconfig(path: &str) -> bool {
+    !path.starts_with("scripts/") && path.rsplit('/').next().is_some_and(|name| name.starts_with("Kconfig"))
 }
 
 #[cfg(test)]
@@ -148,7 +159,7 @@ mod tests {
             ]
             .into(),
             others: ["include/lds.h".to_owned()].into(),
-            kconfig: BTreeSet::new(),
+            kconfig: ["kernel/Kconfig".to_owned()].into(),
             arch: "x86".to_owned(),
             modules: BTreeMap::new(),
             autoconf: BlobDigest::of(b""),
@@ -180,12 +191,18 @@ mod tests {
             (vec![plain("include/lds.h")], Err("no compile")),
             (vec![plain("tool.h")], Err("made by make alone")),
             (vec![plain("kernel/Makefile")], Err("more than compiles")),
+            (vec![plain("arch/s390/Makefile"), plain("arch/arm/Kconfig"), plain("lib/Kconfig.x")], Ok("")),
+            (vec![plain("arch/x86/Makefile")], Err("more than compiles")),
+            (vec![comes("lib/Kconfig.x")], Err("more than compiles")),
+            (vec![plain("kernel/Kconfig"), plain("a.c")], Ok("a.o kernel/Kconfig")),
+            (vec![plain("kernel/Kconfig"), plain("tool.h")], Err("made by make alone")),
         ] {
             // `a.o` has a diagnostic: its lines would have to move.
             let got = reached(&graph, &reverse, &changes, &more, &|unit| &**unit != "a.o");
             match (got, want) {
-                (Reached::Units(units), Ok(want)) => {
-                    let names: Vec<&str> = units.keys().map(|unit| &**unit).collect();
+                (Reached::Units { units, config }, Ok(want)) => {
+                    let names = units.keys().map(|unit| &**unit).chain(config.as_deref());
+                    let names: Vec<&str> = names.collect();
                     assert_eq!(names.join(" "), want, "{changes:?}");
                 }
                 (Reached::Structure(why), Err(want)) => assert!(why.contains(want), "{why}"),

@@ -42,7 +42,12 @@ pub fn compose(
         result.inputs.insert(path);
     }
     let failures: Vec<Failure> = result.units.iter().filter(|(_, unit)| !unit.ok).map(failure).collect();
+    let config = result.scopes.get(&Scope::Config).cloned();
     result.scopes = linked.scopes.clone();
+    if let Some(config) = config {
+        // Kconfig may have run since.
+        result.scopes.insert(Scope::Config, config);
+    }
     if !failures.is_empty() {
         for (scope, state) in result.scopes.iter_mut() {
             // Make does not get to them.

@@ -23,6 +23,7 @@ pub struct Unclear {
 /// The object that makes the difference.
 pub fn check(graph: &Graph, linked: &Linked, now: &BTreeMap<Arc<str>, Interface>) -> Result<LinkCheck, Unclear> {
     let mut known = LinkCheck::Unchanged;
+    let fresh = fresh(graph, now);
     for (unit, after) in now {
         let before = graph.units.get(unit).and_then(|node| node.interface.as_ref());
         let unclear = |why: String| Unclear { unit: Arc::clone(unit), why };
@@ -34,7 +35,7 @@ pub fn check(graph: &Graph, linked: &Linked, now: &BTreeMap<Arc<str>, Interface>
         }
         let mut owners = graph.modules.values().filter(|objects| objects.iter().any(|object| **object == **unit));
         let view = match (owners.next(), owners.next()) {
-            (None, _) => interface::view_in_image(before, after, linked),
+            (None, _) => interface::view_in_image(before, after, linked, &fresh),
             (Some(objects), None) => {
                 let others = objects.iter().filter(|other| ***other != **unit).map(|other| {
                     let other = other.as_str();
@@ -54,4 +55,22 @@ pub fn check(graph: &Graph, linked: &Linked, now: &BTreeMap<Arc<str>, Interface>
         }
     }
     Ok(known)
+}
+
+/// Symbols that changed objects of the image define anew, each with its section and how many define it.
+fn fresh(graph: &Graph, now: &BTreeMap<Arc<str>, Interface>) -> BTreeMap<String, (String, u32)> {
+    let in_module = |unit: &str| graph.modules.values().any(|objects| objects.iter().any(|object| object == unit));
+    let mut fresh: BTreeMap<String, (String, u32)> = BTreeMap::new();
+    for (unit, after) in now {
+        let before = graph.units.get(unit).and_then(|node| node.interface.as_ref());
+        let is_new = |name: &String| before.is_none_or(|before| !before.defined.contains_key(name));
+        if !after.defined.keys().any(is_new) || in_module(unit) {
+            continue;
+        }
+        for (name, fact) in after.defined.iter().filter(|(name, _)| is_new(name)) {
+            let section = interface::section_of(fact).to_owned();
+            fresh.entry(name.clone()).and_modify(|(_, count)| *count += 1).or_insert((section, 1));
+        }
+    }
+    fresh
 }

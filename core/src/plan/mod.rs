@@ -11,7 +11,23 @@ pub mod compose;
 pub mod graph;
 pub mod link;
 
-use crate::outcome::StateResult;
+use std::collections::BTreeMap;
+
+use crate::outcome::{Failure, ScopeState, StateResult};
+use crate::shared::{Shared, SharedMap};
+
+/// What Kconfig makes of a state.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// As [`StateResult::config`].
+    pub config: SharedMap<String>,
+    /// As [`StateResult::not_effective`].
+    pub not_effective: Shared<BTreeMap<String, (String, String)>>,
+    /// What it said.
+    pub said: ScopeState,
+    /// It failed.
+    pub failure: Option<Failure>,
+}
 
 /// What a kbuild step gave.
 #[derive(Clone, Debug)]

@@ -264,9 +264,14 @@ impl Table {
 
     /// What Kconfig said when the configuration was derived for this state.
     pub(super) fn set_config_findings(&mut self, text: &str, cwd: &str, roots: &Roots) {
+        self.scopes.insert(Scope::Config, Self::config_findings(text, cwd, roots));
+    }
+
+    /// What Kconfig said in a log.
+    pub(super) fn config_findings(text: &str, cwd: &str, roots: &Roots) -> ScopeState {
         let found = parse::log(text, cwd, roots).into_iter().map(|finding| finding.diagnostic);
         let found = found.filter(|diagnostic| diagnostic.tool == Tool::Kconfig).collect();
-        self.scopes.insert(Scope::Config, ScopeState { known: true, diagnostics: found });
+        ScopeState { known: true, diagnostics: found }
     }
 
     /// The result of the state that the build folder now holds.

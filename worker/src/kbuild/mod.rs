@@ -16,7 +16,8 @@ use bombproof_core::id::Oid;
 use bombproof_core::kbuild::record::Record;
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::{Failure, LinkCheck, Outcome, Stage, StateResult, Trouble};
-use bombproof_core::plan::Built;
+use bombproof_core::plan::{Built, Configured};
+use bombproof_core::shared::{Shared, SharedMap};
 use bombproof_core::target::config::{self, Config};
 use bombproof_core::target::{BaseConfig, Compiler, Kbuild};
 use bombproof_core::tree::Change;
@@ -253,6 +254,41 @@ pub(crate) async fn build(
     Ok(Built { result, graph })
 }
 
+/// Asks Kconfig alone what it makes of a state; the build folder stays as it is.
+pub(crate) async fn configure(
+    worker: &Worker,
+    kbuild: &Kbuild,
+    lease: &Path,
+    attempt: &Attempt,
+    cancel: watch::Receiver<bool>,
+) -> Result<Configured, Trouble> {
+    let folders = Folders { host: lease.to_owned(), level: worker.level };
+    for name in ["out", "cfg", "log", "bin", "root"] {
+        std::fs::create_dir_all(folders.host(name)).map_err(disk(name))?;
+    }
+    let (source, root, to) = (worker.source.clone(), folders.host("src"), attempt.tree.clone());
+    let moved = tokio::task::spawn_blocking(move || SourceTree::at(&root).move_to(source.as_ref(), &to));
+    let moved = moved.await.map_err(|error| Trouble::Internal { detail: error.to_string() })?;
+    moved?;
+    std::fs::write(folders.host("log").join("journal"), "").map_err(disk("the journal"))?;
+    let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel, shims: false };
+    let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
+    let derived = runner.derive(&roots, false).await?;
+    let said = Table::config_findings(&runner.log_text()?, &roots.source, &roots);
+    Ok(match derived {
+        Ok(derived) => Configured {
+            config: (&derived.config).into(),
+            not_effective: derived.not_effective.into(),
+            said,
+            failure: None,
+        },
+        Err(failure) => {
+            let (config, not_effective) = (SharedMap::default(), Shared::default());
+            Configured { config, not_effective, said, failure: Some(failure) }
+        }
+    })
+}
+
 /// How a state differs from the one that was built last.
 struct Difference {
     /// Names of included files that came or went.
@@ -354,6 +390,13 @@ fn is_included(path: &str) -> bool {
     [".h", ".inc", ".def", ".dtsi"].iter().any(|ending| path.ends_with(ending))
 }
 
+/// A configuration that was derived.
+struct Derived {
+    text: String,
+    config: Config,
+    not_effective: BTreeMap<String, (String, String)>,
+}
+
 struct Runner<'a> {
     worker: &'a Worker,
     kbuild: &'a Kbuild,
@@ -370,9 +413,8 @@ impl Runner<'_> {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Derives the configuration of the state: base config, fragments, `olddefconfig`. Gives the failure, if it is one of
-    /// the source.
-    async fn configure(&self, roots: &Roots, memory: &mut Memory, first: bool) -> Result<Option<Failure>, Trouble> {
+    /// Derives the configuration of the state: base config, fragments, `olddefconfig`. Fails where it is the source that does.
+    async fn derive(&self, roots: &Roots, first: bool) -> Result<Result<Derived, Failure>, Trouble> {
         let scratch = self.folders.host("cfg").join(".config");
         let _ = std::fs::remove_file(&scratch);
         let mut asked = Config::new();
@@ -401,14 +443,14 @@ impl Runner<'_> {
                         if first {
                             return Err(Trouble::Request { detail });
                         }
-                        return Ok(Some(Failure {
+                        return Ok(Err(Failure {
                             stage: Stage::Config,
                             what: goal.clone(),
                             message: detail,
                             werror: false,
                         }));
                     }
-                    return Ok(Some(failed(goal, &log)));
+                    return Ok(Err(failed(goal, &log)));
                 }
             }
         }
@@ -421,18 +463,27 @@ impl Runner<'_> {
         }
         std::fs::write(&scratch, &text).map_err(disk("the configuration"))?;
         if self.make("cfg", &["olddefconfig".to_owned()], &[]).await? != 0 {
-            return Ok(Some(failed("olddefconfig", &self.log_text()?)));
+            return Ok(Err(failed("olddefconfig", &self.log_text()?)));
         }
-        let log = self.log_text()?;
-        memory.table.set_config_findings(&log, &roots.source, roots);
-        let derived = std::fs::read_to_string(&scratch).map_err(disk("the configuration"))?;
+        let text = std::fs::read_to_string(&scratch).map_err(disk("the configuration"))?;
+        let config = config::effective(&text);
+        Ok(Ok(Derived { not_effective: config::not_effective(&asked, &config), config, text }))
+    }
+
+    /// Derives the configuration of the state for the build folder. Gives the failure, if it is one of the source.
+    async fn configure(&self, roots: &Roots, memory: &mut Memory, first: bool) -> Result<Option<Failure>, Trouble> {
+        let derived = match self.derive(roots, first).await? {
+            Ok(derived) => derived,
+            Err(failure) => return Ok(Some(failure)),
+        };
+        memory.table.set_config_findings(&self.log_text()?, &roots.source, roots);
         let used = self.folders.host("out").join(".config");
         // An equal file keeps its time: make would ask Kconfig for nothing.
-        if std::fs::read_to_string(&used).ok().as_ref() != Some(&derived) {
-            std::fs::write(&used, &derived).map_err(disk("the configuration"))?;
+        if std::fs::read_to_string(&used).ok().as_ref() != Some(&derived.text) {
+            std::fs::write(&used, &derived.text).map_err(disk("the configuration"))?;
         }
-        memory.config = config::effective(&derived);
-        memory.not_effective = config::not_effective(&asked, &memory.config);
+        memory.config = derived.config;
+        memory.not_effective = derived.not_effective;
         Ok(None)
     }
 
