@@ -1,43 +1,48 @@
-//! Writes states as commits through one `git fast-import`.
+//! Writes states as commits through one `git fast-import`; the contents of files go into a pack of our own before.
 //!
 //! Format: git-fast-import(1). Commit `k` has mark `:k`; its message, author and date do not matter to anybody but a
 //! person who looks, so that committer and time are fixed and the same series gives the same commits.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bombproof_core::id::{Oid, PatchIndex};
-use bombproof_core::series::Patch;
+use bombproof_core::series::{Patch, Span};
 use bombproof_core::tree::FileMode;
 
 use super::StatesError;
 use super::files::Files;
 use super::git::{Git, Talk};
+use super::pack::Pack;
 
 /// One path of a commit.
 pub(super) struct Put<'a> {
     pub(super) path: &'a str,
     /// `None`: removed.
-    pub(super) file: Option<(FileMode, &'a [u8])>,
+    pub(super) file: Option<(FileMode, Arc<Vec<u8>>)>,
+    /// The lines in which it differs from its content before, where that is known.
+    pub(super) spans: &'a [Span],
 }
 
 pub(super) struct Importer {
     talk: Talk,
     marks: PathBuf,
-    buffer: Vec<u8>,
+    pack: Pack,
+    /// What git is told once it can read the contents.
+    commits: Vec<u8>,
 }
 
-/// Text is handed to git in pieces of this size: small enough that git works while the next patch is applied.
-const FLUSH_BYTES: usize = 1 << 15;
-
 impl Importer {
-    pub(super) fn start(git: &Git, objects: &Path) -> Result<Self, StatesError> {
+    pub(super) fn start(git: &Git, objects: &Path, sha256: bool) -> Result<Self, StatesError> {
+        // Git is run in another folder.
+        let objects = std::path::absolute(objects).unwrap_or_else(|_| objects.to_owned());
         let marks = objects.join(format!("bombproof-marks-{}", std::process::id()));
         let export = format!("--export-marks={}", marks.display());
         let speed = ["core.compression=0", "pack.compression=0", "fastimport.unpackLimit=1"];
-        // One pack, hardly compressed: it is read again soon, by builds on this machine.
         let options = speed.iter().flat_map(|option| ["-c", option]);
         let talk = git.talk(options.chain(["fast-import", "--quiet", "--done", "--force", "--depth=0", &export]))?;
-        Ok(Self { talk, marks, buffer: Vec::new() })
+        let pack = Pack::start(&objects, sha256)?;
+        Ok(Self { talk, marks, pack, commits: Vec::new() })
     }
 
     /// Writes the state after `patch`; `parent` is the state before it.
@@ -59,38 +64,32 @@ impl Importer {
             std::process::id(),
             message.len()
         );
-        self.buffer.extend_from_slice(head.as_bytes());
+        self.commits.extend_from_slice(head.as_bytes());
         // What goes first makes room for what comes: a file may take the place of a folder.
         for put in puts.iter().filter(|put| put.file.is_none()) {
-            self.buffer.extend_from_slice(format!("D {}\n", quoted(put.path)).as_bytes());
+            self.commits.extend_from_slice(format!("D {}\n", quoted(put.path)).as_bytes());
         }
         for put in puts {
-            let Some((mode, content)) = put.file else { continue };
-            if mode == FileMode::Gitlink {
+            let Some((mode, content)) = &put.file else { continue };
+            if *mode == FileMode::Gitlink {
                 let oid = String::from_utf8_lossy(content);
                 let oid = oid.trim().strip_prefix("Subproject commit ").and_then(|oid| Oid::parse(oid).ok());
                 let oid = oid.ok_or_else(|| StatesError::damaged(format!("'{}' is no submodule entry", put.path)))?;
-                self.buffer.extend_from_slice(format!("M 160000 {oid} {}\n", quoted(put.path)).as_bytes());
+                self.commits.extend_from_slice(format!("M 160000 {oid} {}\n", quoted(put.path)).as_bytes());
                 continue;
             }
-            let line = format!("M {} inline {}\ndata {}\n", mode.as_octal(), quoted(put.path), content.len());
-            self.buffer.extend_from_slice(line.as_bytes());
-            self.buffer.extend_from_slice(content);
-            self.buffer.push(b'\n');
+            let oid = self.pack.add(put.path, content, put.spans)?;
+            self.commits.extend_from_slice(format!("M {} {oid} {}\n", mode.as_octal(), quoted(put.path)).as_bytes());
         }
-        self.buffer.push(b'\n');
-        if self.buffer.len() > FLUSH_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), StatesError> {
-        let text = std::mem::take(&mut self.buffer);
-        self.talk.write(&text)
+        self.commits.push(b'\n');
+        Ok(())
     }
 
     /// Ends the import; gives commit and tree of every state that was written.
     pub(super) fn finish(mut self, files: &mut Files) -> Result<Vec<(PatchIndex, Oid, Oid)>, StatesError> {
-        self.buffer.extend_from_slice(b"done\n");
-        self.flush()?;
+        self.commits.extend_from_slice(b"done\n");
+        self.pack.finish()?;
+        self.talk.write(&self.commits)?;
         self.talk.finish()?;
         let text = match std::fs::read_to_string(&self.marks) {
             Ok(text) => text,

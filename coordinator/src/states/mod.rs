@@ -2,7 +2,7 @@
 //!
 //! The states of a series are written as commits into a private object store that borrows (`alternates`) from the user's
 //! repository; nothing of the user's (refs, index, work tree, object store) is touched. Patches are applied in memory; git
-//! reads the base's blobs and writes the new ones: a handful of processes in all, whatever the length of the series.
+//! reads the base's blobs and writes trees and commits: a handful of processes in all, whatever the length of the series.
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,11 @@ use thiserror::Error;
 
 mod ahead;
 mod base;
+mod delta;
 mod files;
 mod git;
 mod importer;
+mod pack;
 mod range;
 mod trees;
 
@@ -245,7 +247,7 @@ impl Repository {
     pub fn states(&self, series: &Series, base: &str, objects: &Path) -> Result<States, StatesError> {
         let (commit, tree) = base::resolve(&self.git, base)?;
         let git = self.borrow(objects)?;
-        let mut importer = Importer::start(&git, objects)?;
+        let mut importer = Importer::start(&git, objects, self.format == "sha256")?;
         let mut files = Files::open(&git, &tree, &series.patches)?;
         let mut states = vec![base_state(commit.clone(), tree)];
         let mut parent = PatchIndex::BASE;
@@ -255,19 +257,18 @@ impl Repository {
             let mut made = base_state(commit.clone(), states[0].tree.clone());
             match apply_patch(&mut files, patch, series.fuzz)? {
                 Ok(done) => {
-                    let contents: Vec<_> =
-                        done.puts.iter().map(|(path, file)| (path, contents(file.as_ref()))).collect();
-                    let puts: Vec<Put<'_>> = contents
+                    let puts: Vec<Put<'_>> = done
+                        .puts
                         .iter()
                         .map(|(path, file)| Put {
                             path,
-                            file: file.as_ref().map(|(mode, bytes)| (*mode, bytes.as_slice())),
+                            file: contents(file.as_ref()),
+                            spans: only_change(&done.changes, path),
                         })
                         .collect();
                     importer.commit(state, (parent, &commit), patch, &puts)?;
                     parent = state;
                     drop(puts);
-                    drop(contents);
                     for (path, file) in done.puts {
                         files.put(&path, file);
                     }
@@ -317,6 +318,15 @@ fn contents(file: Option<&File>) -> Option<(FileMode, std::sync::Arc<Vec<u8>>)> 
         Some(File { mode, content: Stored::Bytes(bytes) }) => Some((*mode, std::sync::Arc::clone(bytes))),
         // Every file that a patch puts was read or made before.
         Some(File { content: Stored::Blob(_), .. }) | None => None,
+    }
+}
+
+/// The spans of the change of a file, where a patch changes it once and in its place.
+fn only_change<'a>(changes: &'a [FileChange], path: &str) -> &'a [Span] {
+    let mut of_path = changes.iter().filter(|change| change.new_path.as_deref() == Some(path));
+    match (of_path.next(), of_path.next()) {
+        (Some(change), None) if change.old_path == change.new_path => &change.spans,
+        _ => &[],
     }
 }
 
