@@ -25,15 +25,30 @@ pub(super) fn between(old: &[u8], new: &[u8], spans: &[Span]) -> Option<Vec<u8>>
         copy(&mut delta, old, new, old_at..old_start, new_at..new_start)?;
         old_at = old_lines.start(span.old_start.checked_add(span.old_lines)?)?;
         new_at = new_lines.start(span.new_start.checked_add(span.new_lines)?)?;
-        for piece in new.get(new_start..new_at)?.chunks(MAX_INSERT) {
-            delta.push(u8::try_from(piece.len()).ok()?);
-            delta.extend_from_slice(piece);
-        }
+        insert(&mut delta, new.get(new_start..new_at)?);
         if delta.len() > new.len() / 2 {
             return None;
         }
     }
     copy(&mut delta, old, new, old_at..old.len(), new_at..new.len())?;
+    Some(delta)
+}
+
+/// What makes `new` of `old` if they differ in one place; `None` where it would save less than half.
+pub(super) fn one_place(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
+    let before = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let (old_rest, new_rest) = (&old[before..], &new[before..]);
+    let after = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
+    let between = &new_rest[..new_rest.len() - after];
+    if between.len() > new.len() / 2 || old.len() > MAX_SIZE {
+        return None;
+    }
+    let mut delta = Vec::new();
+    size(&mut delta, old.len());
+    size(&mut delta, new.len());
+    copy(&mut delta, old, new, 0..before, 0..before)?;
+    insert(&mut delta, between);
+    copy(&mut delta, old, new, old.len() - after..old.len(), new.len() - after..new.len())?;
     Some(delta)
 }
 
@@ -63,6 +78,13 @@ impl<'a> Lines<'a> {
             self.line += 1;
         }
         (self.line == line).then_some(self.at)
+    }
+}
+
+fn insert(delta: &mut Vec<u8>, bytes: &[u8]) {
+    for piece in bytes.chunks(MAX_INSERT) {
+        delta.push(u8::try_from(piece.len()).unwrap_or(0));
+        delta.extend_from_slice(piece);
     }
 }
 
@@ -173,6 +195,25 @@ mod tests {
             assert!(delta.len() < 500, "{}", delta.len());
             assert!(patched(old.as_bytes(), &delta) == new.as_bytes(), "{spans:?}");
         }
+    }
+
+    #[test]
+    fn one_place_is_found() {
+        let old = "same ".repeat(20_000);
+        let new = |middle: &str| "same ".repeat(200) + middle + &"same ".repeat(19_800);
+        for new in [
+            old.clone(),
+            new("x"),
+            new(&"long ".repeat(99)),
+            "same ".repeat(1_800),
+            old.clone() + "end",
+            "s".to_owned() + &old,
+        ] {
+            let delta = one_place(old.as_bytes(), new.as_bytes()).unwrap();
+            assert!(delta.len() < 600 && patched(old.as_bytes(), &delta) == new.as_bytes());
+        }
+        assert_eq!(one_place(b"abc", b"xyz"), None);
+        assert_eq!(patched(b"abc", &one_place(b"abc", b"").unwrap()), b"");
     }
 
     #[test]

@@ -38,7 +38,7 @@ enum Kind {
 /// The files, over a base tree that is read on demand.
 pub(super) struct Files {
     base: Oid,
-    /// Answers questions about the base tree and the new commits.
+    /// Answers questions about the base tree.
     reader: Talk,
     /// Brings the contents.
     ahead: Ahead,
@@ -168,18 +168,13 @@ impl Files {
         Ok(kind)
     }
 
-    /// The trees of commits, in their order.
-    pub(super) fn trees_of(&mut self, commits: &[&Oid]) -> Result<Vec<Option<Oid>>, StatesError> {
-        let mut trees = Vec::with_capacity(commits.len());
-        // Few enough that the questions fit into a pipe, whether or not git reads them before it answers.
-        for some in commits.chunks(500) {
-            let asked: String = some.iter().map(|commit| format!("{commit}^{{tree}}\n")).collect();
-            self.reader.write(asked.as_bytes())?;
-            for _ in some {
-                trees.push(self.reader.object(true)?.map(|tree| tree.oid));
-            }
+    /// The tree object of this id.
+    pub(super) fn tree(&mut self, oid: &str) -> Result<Vec<u8>, StatesError> {
+        self.reader.write(format!("{oid}\n").as_bytes())?;
+        match self.reader.object(true)? {
+            Some(object) if object.kind == "tree" => Ok(object.bytes),
+            Some(_) | None => Err(StatesError::damaged(format!("tree {oid} is missing"))),
         }
-        Ok(trees)
     }
 
     /// Puts a file (`None`: removes it).

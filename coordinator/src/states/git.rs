@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use bombproof_core::id::Oid;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use super::StatesError;
@@ -100,7 +99,6 @@ pub(super) struct Talk {
 
 /// An object as `git cat-file --batch` gives it.
 pub(super) struct Object {
-    pub(super) oid: Oid,
     pub(super) kind: String,
     pub(super) bytes: Vec<u8>,
 }
@@ -140,15 +138,13 @@ impl Talk {
         if parts.first().is_some_and(|word| matches!(*word, "missing" | "ambiguous" | "submodule")) {
             return Ok(None);
         }
-        let [size, kind, oid] = parts[..] else { return Err(self.failed("its answer cannot be read")) };
-        let (Ok(size), Ok(oid)) = (size.parse::<u64>(), Oid::parse(oid)) else {
-            return Err(self.failed("its answer cannot be read"));
-        };
+        let [size, kind, _] = parts[..] else { return Err(self.failed("its answer cannot be read")) };
+        let Ok(size) = size.parse::<u64>() else { return Err(self.failed("its answer cannot be read")) };
         let kind = kind.to_owned();
         let mut bytes = Vec::new();
         if with_content {
             if size > MAX_OBJECT_BYTES {
-                return Err(self.failed(&format!("object {oid} has {size} bytes: too large")));
+                return Err(self.failed(&format!("an object has {size} bytes: too large")));
             }
             bytes = vec![0; usize::try_from(size).unwrap_or(0) + 1];
             if self.output.read_exact(&mut bytes).is_err() {
@@ -156,18 +152,7 @@ impl Talk {
             }
             bytes.pop();
         }
-        Ok(Some(Object { oid, kind, bytes }))
-    }
-
-    /// Closes its input and waits for its end.
-    pub(super) fn finish(mut self) -> Result<(), StatesError> {
-        self.input = None;
-        let mut rest = Vec::new();
-        let _ = self.output.read_to_end(&mut rest);
-        match self.child.wait() {
-            Ok(status) if status.success() => Ok(()),
-            Ok(_) | Err(_) => Err(self.failed("it failed")),
-        }
+        Ok(Some(Object { kind, bytes }))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The states of a series are written as commits into a private object store that borrows (`alternates`) from the user's
 //! repository; nothing of the user's (refs, index, work tree, object store) is touched. Patches are applied in memory; git
-//! reads the base's blobs and writes trees and commits: a handful of processes in all, whatever the length of the series.
+//! reads the base: a handful of processes in all, whatever the length of the series.
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,7 @@ mod ahead;
 mod base;
 mod delta;
 mod files;
+mod folders;
 mod git;
 mod importer;
 mod pack;
@@ -247,14 +248,14 @@ impl Repository {
     pub fn states(&self, series: &Series, base: &str, objects: &Path) -> Result<States, StatesError> {
         let (commit, tree) = base::resolve(&self.git, base)?;
         let git = self.borrow(objects)?;
-        let mut importer = Importer::start(&git, objects, self.format == "sha256")?;
         let mut files = Files::open(&git, &tree, &series.patches)?;
-        let mut states = vec![base_state(commit.clone(), tree)];
-        let mut parent = PatchIndex::BASE;
+        let mut importer = Importer::start(objects, self.format == "sha256", (&commit, &tree), &mut files)?;
+        let mut states = vec![base_state(commit, tree)];
         let mut waiting: Vec<PatchIndex> = Vec::new();
         for (index, patch) in series.patches.iter().enumerate() {
             let state = PatchIndex::from_usize(index + 1);
-            let mut made = base_state(commit.clone(), states[0].tree.clone());
+            // Where it does not apply, everything stays as it is.
+            let mut made = base_state(states[index].commit.clone(), states[index].tree.clone());
             match apply_patch(&mut files, patch, series.fuzz)? {
                 Ok(done) => {
                     let puts: Vec<Put<'_>> = done
@@ -266,8 +267,7 @@ impl Repository {
                             spans: only_change(&done.changes, path),
                         })
                         .collect();
-                    importer.commit(state, (parent, &commit), patch, &puts)?;
-                    parent = state;
+                    (made.commit, made.tree) = importer.commit(&mut files, patch, &puts)?;
                     drop(puts);
                     for (path, file) in done.puts {
                         files.put(&path, file);
@@ -297,18 +297,7 @@ impl Repository {
             }
             states.push(made);
         }
-        let written = importer.finish(&mut files)?;
-        let mut written = written.into_iter().peekable();
-        for index in 1..states.len() {
-            let (commit, tree) = match written.next_if(|(state, _, _)| state.as_usize() == index) {
-                Some((_, commit, tree)) => (commit, tree),
-                None if states[index].not_applied.is_some() => {
-                    (states[index - 1].commit.clone(), states[index - 1].tree.clone())
-                }
-                None => return Err(StatesError::damaged(format!("git fast-import did not write state {index}"))),
-            };
-            (states[index].commit, states[index].tree) = (commit, tree);
-        }
+        importer.finish()?;
         Ok(States { base: base.to_owned(), states })
     }
 }

@@ -1,14 +1,15 @@
-//! Writes contents of files as blobs into a pack of our own (gitformat-pack(5)).
+//! Writes objects into a pack of our own (gitformat-pack(5)).
 //!
-//! `git fast-import` would do it, and hash each content three times over with a SHA-1 that looks for collisions: that was most
-//! of the time of making states. Here each is hashed once, and a file's next content is written as what changed of it.
+//! `git fast-import` would do it, and hash everything three times over with a SHA-1 that looks for collisions: that was most of the
+//! time of making states. Here each object is hashed once, and a file's next content is written as what changed of it.
 
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bombproof_core::id::Oid;
 use bombproof_core::series::Span;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -20,11 +21,40 @@ use super::{StatesError, delta};
 
 /// How many deltas are put on top of each other: as many as git allows by default.
 const MAX_DEPTH: u8 = 50;
-/// Type numbers of pack entries.
-const BLOB: u8 = 3;
+/// The type number of an entry that is a delta to an earlier one.
 const OFFSET_DELTA: u8 = 6;
+/// Below this size an entry is not worth the work of compressing it.
+const SMALL: usize = 256;
 /// Offsets from here on stand in a table of their own in the index.
 const LARGE: u64 = 1 << 31;
+
+/// What an object is; the number is that of its pack entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Commit = 1,
+    Tree = 2,
+    Blob = 3,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Commit => "commit",
+            Self::Tree => "tree",
+            Self::Blob => "blob",
+        }
+    }
+}
+
+/// How an object differs from the one before of the same name.
+#[derive(Clone, Copy)]
+pub(super) enum Change<'a> {
+    /// In these lines.
+    Lines(&'a [Span]),
+    /// In one place, whichever.
+    OnePlace,
+    Unknown,
+}
 
 /// The hash of a repository.
 enum Hasher {
@@ -52,7 +82,7 @@ impl Hasher {
     }
 }
 
-/// A blob of the pack.
+/// An object of the pack.
 #[derive(Clone, Copy)]
 struct Entry {
     offset: u64,
@@ -69,7 +99,7 @@ pub(super) struct Pack {
     offset: u64,
     /// By raw object id.
     entries: HashMap<Vec<u8>, Entry>,
-    /// The last content of each path, and its id: the next one may be a delta to it.
+    /// The last object of each name, and its id: the next one may be a delta to it.
     last: HashMap<String, (Vec<u8>, Arc<Vec<u8>>)>,
 }
 
@@ -95,26 +125,38 @@ impl Pack {
         Ok(pack)
     }
 
-    /// Adds the content of a file; `spans` are the lines in which it differs from the file's content before.
-    pub(super) fn add(&mut self, path: &str, content: &Arc<Vec<u8>>, spans: &[Span]) -> Result<Oid, StatesError> {
+    /// Adds an object; `name` is what it follows another one of. Gives its raw id.
+    pub(super) fn add(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        content: &Arc<Vec<u8>>,
+        change: Change<'_>,
+    ) -> Result<Vec<u8>, StatesError> {
         let mut hash = Hasher::new(self.sha256);
-        hash.update(format!("blob {}\0", content.len()).as_bytes());
+        hash.update(format!("{} {}\0", kind.name(), content.len()).as_bytes());
         hash.update(content);
         let id = hash.finish();
         if !self.entries.contains_key(&id) {
-            let entry = self.entry(path, content, spans)?;
+            let entry = self.entry(kind, name, content, change)?;
             self.entries.insert(id.clone(), entry);
         }
-        let oid = Oid::parse(&hex(&id)).map_err(|error| StatesError::damaged(error.to_string()))?;
-        self.last.insert(path.to_owned(), (id, Arc::clone(content)));
-        Ok(oid)
+        if !matches!(change, Change::Unknown) {
+            self.last.insert(name.to_owned(), (id.clone(), Arc::clone(content)));
+        }
+        Ok(id)
     }
 
-    fn entry(&mut self, path: &str, content: &[u8], spans: &[Span]) -> Result<Entry, StatesError> {
-        let before = self.last.get(path).and_then(|(id, old)| Some((*self.entries.get(id)?, old)));
-        let delta = before
-            .filter(|(entry, _)| entry.depth < MAX_DEPTH)
-            .and_then(|(entry, old)| Some((entry, delta::between(old, content, spans)?)));
+    fn entry(&mut self, kind: Kind, name: &str, content: &[u8], change: Change<'_>) -> Result<Entry, StatesError> {
+        let before = self.last.get(name).and_then(|(id, old)| Some((*self.entries.get(id)?, old)));
+        let delta = before.filter(|(entry, _)| entry.depth < MAX_DEPTH).and_then(|(entry, old)| {
+            let delta = match change {
+                Change::Lines(spans) => delta::between(old, content, spans),
+                Change::OnePlace => delta::one_place(old, content),
+                Change::Unknown => None,
+            };
+            Some((entry, delta?))
+        });
         let mut bytes = Vec::new();
         let depth = match &delta {
             Some((base, delta)) => {
@@ -123,13 +165,14 @@ impl Pack {
                 base.depth + 1
             }
             None => {
-                head(&mut bytes, BLOB, content.len());
+                head(&mut bytes, kind as u8, content.len());
                 0
             }
         };
         // Not compressed where it is large: it is read again soon, by builds on this machine.
         let (data, level) = match &delta {
-            Some((_, delta)) => (delta.as_slice(), Compression::fast()),
+            Some((_, delta)) if delta.len() >= SMALL => (delta.as_slice(), Compression::fast()),
+            Some((_, delta)) => (delta.as_slice(), Compression::none()),
             None => (content, Compression::none()),
         };
         bytes.reserve(data.len() + 64);
@@ -186,6 +229,7 @@ impl Pack {
         let mut written = tempfile::Builder::new().prefix("tmp_idx_").tempfile_in(folder)?;
         written.write_all(&index)?;
         for (file, kind) in [(file, "pack"), (written, "idx")] {
+            file.as_file().set_permissions(Permissions::from_mode(0o444))?;
             file.as_file().sync_data()?;
             file.persist(place(kind)).map_err(|error| error.error)?;
         }
@@ -250,8 +294,16 @@ fn backwards(out: &mut Vec<u8>, far: u64) {
     out.extend(bytes.iter().rev());
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// A raw id as git prints it.
+pub(super) fn hex(id: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    id.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|half| char::from(DIGITS[usize::from(half)])).collect()
+}
+
+/// The raw form of an id.
+pub(super) fn unhex(id: &str) -> Vec<u8> {
+    let half = |digit: &u8| char::from(*digit).to_digit(16).and_then(|half| u8::try_from(half).ok()).unwrap_or(0);
+    id.as_bytes().chunks(2).map(|pair| pair.iter().fold(0, |high, digit| (high << 4) | half(digit))).collect()
 }
 
 fn failed(folder: &Path, error: &std::io::Error) -> StatesError {
@@ -282,18 +334,20 @@ mod tests {
                 let content = Arc::new(lines.concat().into_bytes());
                 let start = u32::try_from(turn * 7 + 1).unwrap();
                 let spans = [Span { old_start: start, old_lines: 0, new_start: start, new_lines: 1 }];
-                wanted.push((pack.add("grows", &content, &spans).unwrap(), content));
+                wanted.push((pack.add(Kind::Blob, "grows", &content, Change::Lines(&spans)).unwrap(), content));
             }
             for content in [b"".to_vec(), b"\0\x01\xff".repeat(70_000), b"x".to_vec(), b"x".to_vec()] {
                 let content = Arc::new(content);
-                wanted.push((pack.add("other", &content, &[]).unwrap(), content));
+                wanted.push((pack.add(Kind::Blob, "other", &content, Change::Lines(&[])).unwrap(), content));
             }
             pack.finish().unwrap();
             let mut reader = git.talk(["cat-file", "--batch"]).unwrap();
-            for (oid, content) in &wanted {
+            for (id, content) in &wanted {
+                let oid = hex(id);
+                assert_eq!(&unhex(&oid), id);
                 reader.write(format!("{oid}\n").as_bytes()).unwrap();
                 let object = reader.object(true).unwrap().unwrap();
-                assert_eq!((&object.oid, object.kind.as_str()), (oid, "blob"));
+                assert_eq!(object.kind, "blob");
                 assert!(object.bytes == **content, "{oid}");
             }
             let names = std::fs::read_dir(top.join("objects/pack")).unwrap();
