@@ -21,6 +21,13 @@ fn bad_input_gets_a_clear_error_and_exit_64() {
     let named = |name: &str, text: &str| ground.file(name, text);
     let leaves = |path: &str| DIFF.replace("kernel/fork.c", path);
     std::fs::create_dir(ground.path().join("empty")).unwrap();
+    // Bytes of no text at all, and links that lead to each other.
+    let rubbish = ground
+        .file("rubbish", (0..=u8::MAX).cycle().take(100_000).map(|byte| byte.wrapping_mul(167)).collect::<Vec<_>>());
+    named("ring/series", "one.patch\ntwo.patch\n");
+    for (from, to) in [("one.patch", "two.patch"), ("two.patch", "one.patch")] {
+        std::os::unix::fs::symlink(to, ground.path().join("ring").join(from)).unwrap();
+    }
     let large = format!("--- /dev/null\n+++ b/x\n@@ -0,0 +1,50000000 @@\n{}", "+\n".repeat(50_000_000));
     let rows: Vec<(Vec<String>, &str)> = vec![
         (vec![good.clone()], "no base is given"),
@@ -37,6 +44,11 @@ fn bad_input_gets_a_clear_error_and_exit_64() {
         (vec![named("git", &leaves(".git/config")), "--base".into(), "base".into()], "git's own folder"),
         (vec![named("list/series", "a.patch\nb.patch\n"), "--base".into(), "base".into()], "line 1: a.patch"),
         (vec![named("twice/series", "a.patch\na.patch\n"), "--base".into(), "base".into()], "named again"),
+        (vec![named("self/series", "series\n"), "--base".into(), "base".into()], "names itself"),
+        (vec![rubbish, "--base".into(), "base".into()], "'rubbish' is not a patch: line 1: holds NUL bytes"),
+        (vec![named("comments/series", "# nothing\n"), "--base".into(), "base".into()], "holds no patch"),
+        (vec!["ring".into(), "--base".into(), "base".into()], "line 1: one.patch"),
+        (vec!["base..base".into()], "holds no patch"),
         (vec![named("large", &large), "--base".into(), "base".into()], "larger than 64 MiB"),
         (vec!["base..nowhere".into()], "the base 'nowhere' is not a commit"),
         (
@@ -78,6 +90,8 @@ fn bad_input_gets_a_clear_error_and_exit_64() {
         assert_eq!(output.status.code(), Some(64), "{args:?}: {said}");
         assert!(said.contains(words), "{args:?}: {said}");
         assert!(!said.contains("panicked"), "{said}");
+        // It says what to do; the parser of the command line does so in its own words.
+        assert!(said.contains("\nhint: ") || said.contains("--help"), "{args:?}: {said}");
     }
 }
 
@@ -245,8 +259,19 @@ fn a_state_folder_that_cannot_be_written_is_said() {
     assert!(said.contains("/proc/nowhere") && said.contains("BOMBPROOF_HOME"), "{said}");
 }
 
-/// A file system of 24 MB, unmounted at the end.
+/// A file system of its own, unmounted at the end.
 struct Small(std::path::PathBuf);
+
+impl Small {
+    /// Only root may mount; elsewhere the words of the system are looked for by the tests of core.
+    fn mount(place: &std::path::Path, options: &str) -> Option<Self> {
+        let root = std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+        std::fs::create_dir(place).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "none"]).arg(place);
+        (root && mount.status().unwrap().success()).then(|| Self(place.to_owned()))
+    }
+}
 
 impl Drop for Small {
     fn drop(&mut self) {
@@ -255,23 +280,24 @@ impl Drop for Small {
 }
 
 #[test]
-fn a_full_disk_blames_no_patch() {
-    // Only root may mount; elsewhere the words of the system are looked for by the tests of core.
-    let root = std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-    let ground = Ground::new();
-    let home = ground.path().join("home");
-    std::fs::create_dir(&home).unwrap();
-    let mounted = root
-        && std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=24m", "none"])
-            .arg(&home)
-            .status()
-            .unwrap()
-            .success();
-    if !mounted {
-        return;
+fn a_state_folder_that_is_read_only_or_full_from_the_beginning_is_said() {
+    for (options, words) in [("size=1m,ro", "Read-only file system"), ("size=16k", "No space left on device")] {
+        let ground = Ground::new();
+        let home = ground.path().join("home");
+        let Some(_small) = Small::mount(&home, options) else { return };
+        let patch = ground.file("good.patch", DIFF);
+        let args = ["check", &patch, "--repo", "repo", "--base", "base", "--arch", "x86_64", "--config", "tinyconfig"];
+        let output = ground.bombproof(&args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains(words) && said.contains("hint: set BOMBPROOF_HOME"), "{said}");
     }
-    let _small = Small(home);
+}
+
+#[test]
+fn a_full_disk_blames_no_patch() {
+    let ground = Ground::new();
+    let Some(_small) = Small::mount(&ground.path().join("home"), "size=24m") else { return };
     std::fs::write(ground.repo().join("x"), "1").unwrap();
     ground.git(&["add", "-A"]);
     ground.git(&["commit", "-qm", "one"]);

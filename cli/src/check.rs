@@ -125,10 +125,10 @@ async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
     let runs = Runs::new(home);
     runs.save(&record).map_err(Fail::machine)?;
     say(&format!(
-        "  {} on {}, {} states made in {:.2} s",
+        "  {} on {}, {} made in {:.2} s",
         count(plan.series.patches.len(), "patch", "patches"),
         plan.states.base,
-        plan.states.states.len() - 1,
+        count(plan.states.states.len() - 1, "state", "states"),
         start.elapsed().as_secs_f64()
     ));
     for (spec, toolchain) in &plan.targets {
@@ -237,7 +237,7 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
     let (series, states) = made.await.map_err(Fail::machine)??;
     if series.patches.is_empty() {
         return Err(Fail::request(format!("'{}' holds no patch", args.series))
-            .hint(Some("an empty series has nothing to check")));
+            .hint(Some("give a range of at least one commit: A..B is what is in B and not in A")));
     }
     let own = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Plan {
@@ -269,7 +269,8 @@ fn writable(output: &Path) -> Result<(), Fail> {
         return Err(Fail::request(format!(
             "'{}' cannot be written: it is a folder, or its folder is not there",
             output.display()
-        )));
+        ))
+        .hint(Some("give --output a file in a folder that is there")));
     }
     tempfile::tempfile_in(folder)
         .map(|_| ())

@@ -69,6 +69,9 @@ pub enum IngestError {
         /// `line 3: name`, at most 20.
         missing: Vec<String>,
     },
+    /// A series file that names itself.
+    #[error("series file '{}' names itself", .0.display())]
+    NamesItself(PathBuf),
     /// Nothing is in it.
     #[error("'{0}' holds no patch")]
     Empty(String),
@@ -81,7 +84,7 @@ impl IngestError {
     /// What the user may do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Read { .. } => None,
+            Self::Read { .. } => Some("give a file or a folder that can be read, or a range A..B of the repository"),
             Self::Unknown(_) => Some(
                 "give a range A..B, a quilt series file or its folder, an mbox, a maildir, a folder of patches, or -",
             ),
@@ -89,9 +92,14 @@ impl IngestError {
             Self::Patch { .. } => Some("make it with 'git format-patch' or 'diff -u'"),
             Self::Mail(MailError::Missing { .. }) => Some("fetch the whole thread, for example with 'b4 am'"),
             Self::Mail(_) => None,
-            Self::Quilt { .. } => None,
+            Self::Quilt { .. } => {
+                Some("put that line right; a name, -pN and -R are understood, and guards before them")
+            }
+            Self::NamesItself(_) => Some("it lists files of patches, one a line"),
             Self::MissingPatches { .. } => Some("names are relative to the folder of the series file"),
-            Self::Empty(_) => Some("an empty series has nothing to check"),
+            Self::Empty(_) => {
+                Some("give a series of at least one patch; guards of a series file may leave all of them out")
+            }
         }
     }
 }
@@ -202,6 +210,9 @@ fn quilt_series(path: &Path, text: &str, defined: &BTreeSet<String>) -> Result<S
     let mut base_commit = None;
     for entry in &entries {
         let file = find(&entry.name).unwrap_or_else(|| parent.join(&entry.name));
+        if file.canonicalize().is_ok_and(|file| path.canonicalize().is_ok_and(|list| list == file)) {
+            return Err(IngestError::NamesItself(path.to_owned()));
+        }
         let text = read_file(&file, MAX_PATCH_BYTES)?;
         let mut patch = diff::parse_patch(&text, &entry.name, entry.strip)
             .map_err(|error| IngestError::Patch { file: file.display().to_string(), error })?;

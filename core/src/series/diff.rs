@@ -10,7 +10,7 @@ use crate::tree::FileMode;
 
 /// A patch that cannot be read.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("line {line}: {message}")]
+#[error("{}{message}", if *line == 0 { String::new() } else { format!("line {line}: ") })]
 pub struct DiffError {
     /// Line of the text, from 1; 0: the text as a whole.
     pub line: u32,
