@@ -65,7 +65,15 @@ fn failure(line: &str) -> Option<MakeFailure> {
 
 fn is_file(target: &str) -> bool {
     let last = target.rsplit('/').next().unwrap_or(target);
-    (last.contains('.') && !last.trim_matches('.').is_empty()) || last == "vmlinux"
+    (last.contains('.') && !last.trim_matches('.').is_empty()) || is_program(last)
+}
+
+/// What projects that use kbuild link in the end, and what they make of it: `vmlinux`, `u-boot-spl`, `busybox_unstripped`.
+fn is_program(name: &str) -> bool {
+    ["vmlinux", "u-boot", "busybox", "barebox"]
+        .into_iter()
+        .filter_map(|program| name.strip_prefix(program))
+        .any(|rest| rest.is_empty() || rest.starts_with(['.', '-', '_']))
 }
 
 /// The stage to which a target of kbuild belongs.
@@ -86,8 +94,7 @@ pub fn stage(target: &str) -> Stage {
         || target.contains("/include/generated/")
     {
         Stage::Prepare
-    } else if last == "vmlinux"
-        || last.starts_with("vmlinux.")
+    } else if is_program(last)
         || last.starts_with(".tmp_vmlinux")
         || last.contains("Image")
         || [".ko", ".a", ".elf", ".so.dbg"].iter().any(|ending| last.ends_with(ending))
@@ -152,6 +159,14 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_not_linked_is_no_folder() {
+        let log =
+            "make[1]: *** [/b/src/Makefile:718: busybox_unstripped] Error 2\nmake: *** [Makefile:112: _all] Error 2\n";
+        let found = failures(log);
+        assert_eq!((found.len(), found[0].target.as_str(), found[0].stage), (1, "busybox_unstripped", Stage::Link));
+    }
+
+    #[test]
     fn stages() {
         for (target, want) in [
             ("kernel/fork.o", Stage::Compile),
@@ -165,6 +180,11 @@ mod tests {
             (".tmp_vmlinux.kallsyms1", Stage::Link),
             ("vmlinux.o", Stage::Link),
             ("arch/x86/boot/bzImage", Stage::Link),
+            ("u-boot", Stage::Link),
+            ("spl/u-boot-spl", Stage::Link),
+            ("busybox_unstripped", Stage::Link),
+            ("busybox", Stage::Link),
+            ("cmd/busyboxes", Stage::Compile),
         ] {
             assert_eq!(stage(target), want, "{target}");
         }

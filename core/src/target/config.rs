@@ -52,7 +52,8 @@ pub fn drift(before: &SharedMap<String>, after: &SharedMap<String>) -> Vec<Strin
 pub fn may_affect(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.starts_with("Kconfig")
-        || name == "Config.in"
+        // Those of busybox and buildroot: Config.in, and Config.src of which it is made.
+        || name.starts_with("Config.")
         || name.ends_with("config")
         || name.ends_with(".config")
         || path.starts_with("scripts/")
@@ -86,6 +87,8 @@ mod tests {
             ("scripts/Kconfig.include", true),
             ("Makefile", true),
             ("arch/x86/Makefile", true),
+            ("networking/Config.src", true),
+            ("Config.in", true),
             ("drivers/net/Makefile", false),
             ("kernel/fork.c", false),
         ] {
