@@ -153,6 +153,11 @@ fn the_script_of_reproduce_shows_the_same_failure() {
         assert_eq!(run.status.success(), builds, "{said}");
         assert_eq!(said.contains("lazy_flag"), !builds, "{said}");
     }
+    // A folder that holds the tree of another patch would show what is not asked for.
+    let other =
+        std::process::Command::new("sh").args(["repro-2.sh", "work-1"]).current_dir(ground.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(other.status.code() == Some(64) && said.contains("work-1 holds another tree"), "{said}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use bombproof_coordinator::dispatcher::Event;
 use bombproof_core::id::PatchIndex;
 use bombproof_core::outcome::{Audited, Outcome, StateResult};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
 
 /// Plain lines come at most this often.
 const PLAIN_EVERY: Duration = Duration::from_secs(20);
@@ -23,6 +25,34 @@ struct Line {
     failing: Vec<Vec<String>>,
 }
 
+/// Keeps the terminal from writing `^C` into the bars, which would then be cleared a line off; put back at the end.
+struct NoEcho(Option<Termios>);
+
+impl NoEcho {
+    fn new() -> Self {
+        let before = tcgetattr(std::io::stderr()).ok().filter(|_| in_foreground());
+        if let Some(before) = &before {
+            let mut quiet = before.clone();
+            quiet.local_flags.remove(LocalFlags::ECHOCTL);
+            let _ = tcsetattr(std::io::stderr(), SetArg::TCSADRAIN, &quiet);
+        }
+        Self(before)
+    }
+}
+
+impl Drop for NoEcho {
+    fn drop(&mut self) {
+        if let Some(before) = self.0.as_ref().filter(|_| in_foreground()) {
+            let _ = tcsetattr(std::io::stderr(), SetArg::TCSADRAIN, before);
+        }
+    }
+}
+
+/// A process that is not in the foreground is stopped when it changes the terminal.
+fn in_foreground() -> bool {
+    tcgetpgrp(std::io::stderr()).is_ok_and(|group| group == getpgrp())
+}
+
 /// The screen.
 pub(crate) struct Progress {
     subjects: Vec<String>,
@@ -32,6 +62,7 @@ pub(crate) struct Progress {
     said: Instant,
     colour: bool,
     told: BTreeSet<(PatchIndex, String)>,
+    _no_echo: Option<NoEcho>,
 }
 
 impl Progress {
@@ -58,7 +89,16 @@ impl Progress {
             })
             .collect();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-        Self { subjects, lines, screen, total: 0, said: Instant::now(), colour, told: BTreeSet::new() }
+        Self {
+            subjects,
+            lines,
+            screen,
+            total: 0,
+            said: Instant::now(),
+            colour,
+            told: BTreeSet::new(),
+            _no_echo: terminal.then(NoEcho::new),
+        }
     }
 
     /// Takes an event in.

@@ -29,12 +29,16 @@ pub(crate) fn run(home: &Home, args: &OneArgs) -> Result<u8, Fail> {
         out,
         "# Usage: sh repro.sh [FOLDER]      git, make and the compiler are all it needs.\nset -eu\nunset MAKEFLAGS GIT_DIR GIT_WORK_TREE || true"
     );
-    let _ = writeln!(out, "dir=$(realpath -m \"${{1:-bombproof-repro}}\")\nmkdir -p \"$dir/src\" \"$dir/out\"");
+    let folder = plain(&format!("bombproof-repro-{}-{}", one.patch, spec.name));
+    let _ = writeln!(out, "dir=$(realpath -m \"${{1:-{folder}}}\")\nmkdir -p \"$dir/src\" \"$dir/out\"");
     let _ = writeln!(out, "# commit {commit}, tree {tree}");
     let objects = quote(&one.record.objects.display().to_string());
     let _ = writeln!(
         out,
-        "[ -e \"$dir/src/.complete\" ] || {{ git -C {objects} archive {tree} | tar x -C \"$dir/src\" && touch \"$dir/src/.complete\"; }}"
+        "if [ -e \"$dir/src/.complete\" ]; then\n    \
+             [ \"$(cat \"$dir/src/.complete\")\" = {tree} ] || {{ echo \"$dir holds another tree: name another folder\" >&2; exit 64; }}\n\
+         else\n    \
+             git -C {objects} archive {tree} | tar x -C \"$dir/src\"\n    echo {tree} > \"$dir/src/.complete\"\nfi"
     );
     for (name, value) in build_environment() {
         let _ = writeln!(out, "export {name}={}", quote(&value));
@@ -71,6 +75,11 @@ fn here(out: &mut String, arrow: &str, text: &str) {
         mark.push('_');
     }
     let _ = writeln!(out, "cat {arrow} \"$dir/out/.config\" <<'{mark}'\n{}\n{mark}", text.trim_end_matches('\n'));
+}
+
+/// A name of which nothing means anything to a shell.
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' }).collect()
 }
 
 /// A word as a shell reads it back.

@@ -13,8 +13,8 @@ pub fn render(report: &Report) -> String {
     let base = &report.series.base;
     let _ = writeln!(
         out,
-        "{} patches on `{}` (`{}`), run `{}`\n",
-        report.series.patches.len(),
+        "{} on `{}` (`{}`), run `{}`\n",
+        text::plural(report.series.patches.len(), "patch", "patches"),
         base.name,
         base.commit,
         report.run.id
@@ -39,7 +39,11 @@ pub fn render(report: &Report) -> String {
         let cells: Vec<&str> = row.iter().map(|entry| word(entry)).collect();
         let _ = writeln!(out, "| {} | {} | {} |", patch.index, escape(&patch.subject), cells.join(" | "));
     }
-    let _ = writeln!(out, "\n{quiet} more patches build, or are not compiled, without a new diagnostic.\n");
+    out.push('\n');
+    if quiet > 0 {
+        let builds = text::plural(quiet, "more patch builds, or is", "more patches build, or are");
+        let _ = writeln!(out, "{builds} not compiled, without a new diagnostic.\n");
+    }
     let base_fails =
         report.verdicts.iter().any(|entry| entry.patch == PatchIndex::BASE && entry.verdict == Verdict::Fails);
     if base_fails {

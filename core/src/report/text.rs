@@ -503,11 +503,13 @@ fn notes(report: &Report, style: Style, out: &mut String) {
     }
     let old = report.diagnostics.iter().filter(|it| it.introduced_by == Some(PatchIndex::BASE)).count();
     if old > 0 {
-        lines.push(format!("{old} older diagnostics were there before the series (in the JSON report)"));
+        let were = plural(old, "older diagnostic was", "older diagnostics were");
+        lines.push(format!("{were} there before the series (in the JSON report)"));
     }
     let unknown = report.diagnostics.iter().filter(|it| it.introduced_by.is_none()).count();
     if unknown > 0 {
-        lines.push(format!("{unknown} diagnostics could not be judged: the state before did not compile their object"));
+        let could = plural(unknown, "diagnostic", "diagnostics");
+        lines.push(format!("{could} could not be judged: the state before did not compile their object"));
     }
     for line in &lines {
         let _ = writeln!(out, "  {}", style.paint(Paint::Dim, &format!("note: {line}")));
@@ -538,7 +540,6 @@ fn closing(report: &Report, style: Style, out: &mut String) {
         .filter(|it| it.severity == Severity::Warning && it.werror_on.len() < it.targets.len())
         .filter(|it| it.introduced_by.is_some_and(|patch| patch > PatchIndex::BASE))
         .count();
-    let plural = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     let first: Vec<String> = {
         let mut by_patch: BTreeMap<PatchIndex, Vec<TargetName>> = BTreeMap::new();
         for first in &summary.first_failing {
@@ -579,23 +580,29 @@ fn closing(report: &Report, style: Style, out: &mut String) {
     } else if warnings > 0 {
         (Paint::Yellow, format!("Bisectable, with {line}"))
     } else {
-        (Paint::Yellow, format!("NOT decided: {line}"))
+        (Paint::Yellow, format!("NOT decided: {line}. Once that is put right, the same command goes on"))
     };
     let _ = writeln!(out, "  {}", style.paint(paint, text.trim_end_matches([' ', ','])));
     let cost = &report.cost;
-    let linked = report.verdicts.iter().filter(|entry| entry.link == LinkCheck::Run).count();
+    let linked = report.verdicts.iter().filter(|entry| entry.link == LinkCheck::Run && !entry.cached).count();
     let _ = writeln!(
         out,
-        "  {} on {}; {} built, {} known from before; {} run, {:.0} s of compiler time; {linked} links; sandbox: {}; run {}",
+        "  {} on {}; {} built, {} known from before; {} run, {:.0} s of compiler time; {}; sandbox: {}; run {}",
         clock(cost.wall_ms),
         plural(cost.slots as usize, "slot", "slots"),
         plural(cost.states_built as usize, "state", "states"),
         cost.states_cached,
         plural(cost.actions.executed as usize, "compile", "compiles"),
         f64::from(u32::try_from(cost.compile_cpu_ms / 100).unwrap_or(u32::MAX)) / 10.0,
+        plural(linked, "link", "links"),
         report.run.sandbox,
         report.run.id
     );
+}
+
+/// `1 patch`, `2 patches`.
+pub(super) fn plural(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// `1:02:03`, `2:03`, `0:04`.
