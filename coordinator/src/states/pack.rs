@@ -169,16 +169,16 @@ impl Pack {
                 0
             }
         };
-        // Not compressed where it is large: it is read again soon, by builds on this machine.
-        let (data, level) = match &delta {
-            Some((_, delta)) if delta.len() >= SMALL => (delta.as_slice(), Compression::fast()),
-            Some((_, delta)) => (delta.as_slice(), Compression::none()),
-            None => (content, Compression::none()),
-        };
-        bytes.reserve(data.len() + 64);
-        let mut deflated = ZlibEncoder::new(bytes, level);
-        let bytes = deflated.write_all(data).and_then(|()| deflated.finish());
-        let bytes = bytes.map_err(|error| failed(&self.folder, &error))?;
+        match &delta {
+            Some((_, delta)) if delta.len() >= SMALL => {
+                let mut deflated = ZlibEncoder::new(bytes, Compression::fast());
+                let done = deflated.write_all(delta).and_then(|()| deflated.finish());
+                bytes = done.map_err(|error| failed(&self.folder, &error))?;
+            }
+            Some((_, delta)) => stored(&mut bytes, delta),
+            // Not compressed: it is read again soon, by builds on this machine.
+            None => stored(&mut bytes, content),
+        }
         let entry = Entry { offset: self.offset, crc: crc32fast::hash(&bytes), depth };
         self.write(&bytes)?;
         Ok(entry)
@@ -269,6 +269,26 @@ fn index(sha256: bool, entries: &[(Vec<u8>, Entry)], sum: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The zlib format (RFC 1950, 1951) without compression: blocks of at most 65,535 bytes.
+fn stored(out: &mut Vec<u8>, content: &[u8]) {
+    out.reserve(content.len() + content.len() / 8_192 + 16);
+    out.extend_from_slice(&[0x78, 0x01]);
+    let mut rest = content;
+    loop {
+        let (block, after) = rest.split_at(rest.len().min(usize::from(u16::MAX)));
+        let size = u16::try_from(block.len()).unwrap_or(u16::MAX);
+        out.push(u8::from(after.is_empty()));
+        out.extend_from_slice(&size.to_le_bytes());
+        out.extend_from_slice(&(!size).to_le_bytes());
+        out.extend_from_slice(block);
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    out.extend_from_slice(&simd_adler32::adler32(&content).to_be_bytes());
+}
+
 /// Type and size of an entry: four bits of the size, then seven a byte.
 fn head(out: &mut Vec<u8>, kind: u8, size: usize) {
     let mut byte = (kind << 4) | u8::try_from(size & 15).unwrap_or(0);
@@ -336,7 +356,14 @@ mod tests {
                 let spans = [Span { old_start: start, old_lines: 0, new_start: start, new_lines: 1 }];
                 wanted.push((pack.add(Kind::Blob, "grows", &content, Change::Lines(&spans)).unwrap(), content));
             }
-            for content in [b"".to_vec(), b"\0\x01\xff".repeat(70_000), b"x".to_vec(), b"x".to_vec()] {
+            for content in [
+                b"".to_vec(),
+                b"\0\x01\xff".repeat(70_000),
+                vec![7; 65_535],
+                vec![8; 65_536],
+                b"x".to_vec(),
+                b"x".to_vec(),
+            ] {
                 let content = Arc::new(content);
                 wanted.push((pack.add(Kind::Blob, "other", &content, Change::Lines(&[])).unwrap(), content));
             }
