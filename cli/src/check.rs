@@ -132,7 +132,11 @@ async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
         start.elapsed().as_secs_f64()
     ));
     for (spec, toolchain) in &plan.targets {
-        say(&format!("  {}: {}", spec.name, if toolchain.version.is_empty() { "command" } else { &toolchain.version }));
+        let with = match &spec.build {
+            Build::Command { command } => command,
+            Build::Kbuild(_) => &toolchain.version,
+        };
+        say(&format!("  {}: {with}", spec.name));
     }
     say(&format!("  sandbox: {}, {}, run {id}\n", plan.level.name(), count(plan.slots, "slot", "slots")));
     let gathered = work(home, &plan, record, &runs, !args.fresh, start).await?;
