@@ -283,7 +283,14 @@ impl<'a> Reader<'a> {
 
 /// A number that means the same with and without a sign.
 fn number(text: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(text).ok()?.trim_end_matches(['u', 'U', 'l', 'L']);
+    let text = std::str::from_utf8(text).ok()?;
+    let digits = text.trim_end_matches(['u', 'U', 'l', 'L']);
+    let suffix = text.strip_prefix(digits)?;
+    let text = digits;
+    if !matches!(suffix.replace('U', "u").as_str(), "" | "u" | "l" | "L" | "ul" | "uL" | "lu" | "Lu" | "ll" | "LL" | "ull" | "uLL" | "llu" | "LLu")
+    {
+        return None;
+    }
     let value = if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         i64::from_str_radix(digits, 16)
     } else if text.len() > 1 && text.starts_with('0') {
@@ -345,6 +352,9 @@ mod tests {
             ("1 << 3", None),
             ("1 ? 2 : 3", None),
             ("0x", None),
+            ("1ull && 2LLU", Some(true)),
+            ("1lul", None),
+            ("1lL", None),
             ("08", None),
             ("1 2", None),
             ("(1", None),

@@ -42,6 +42,15 @@ pub enum Refused {
     /// A column of the source as a value.
     #[error("it asks for columns")]
     Column,
+    /// `1'000`: a number with separators, or one that a literal follows.
+    #[error("a quote follows a number")]
+    Separator,
+    /// `__has_include` and its like: it names files where comments would stand elsewhere.
+    #[error("it asks whether a file is there")]
+    HasInclude,
+    /// The name of a file with a `\`.
+    #[error("it names a file with a backslash")]
+    FileName,
     /// A macro whose name or parameters are not plain.
     #[error("a macro's definition is not understood")]
     Macro,
@@ -314,6 +323,9 @@ impl Scan<'_> {
                         after_hash = false;
                         self.names_file = matches!(&text[at..to], b"include" | b"include_next" | b"import" | b"embed");
                     }
+                    if number && text.get(to) == Some(&b'\'') {
+                        return Err(Refused::Separator);
+                    }
                     sink.word(at, to, self.line);
                     self.at = to;
                 }
@@ -335,6 +347,9 @@ impl Scan<'_> {
                     }
                     sink.byte(byte, at, self.line);
                     let (to, newlines, closed) = literal(text, at)?;
+                    if self.names_file && text[at..to].contains(&b'\\') {
+                        return Err(Refused::FileName);
+                    }
                     let odd = |pair: &[u8]| pair[0] >= 0x80 || pair == b"??";
                     noted |= !closed || text[at..to].windows(2).any(odd);
                     self.at = to;
@@ -371,8 +386,10 @@ impl Scan<'_> {
                     if byte == b'<' && self.names_file {
                         self.names_file = false;
                         let rest = text[at..].iter().position(|it| matches!(it, b'>' | b'\n' | b'\\'));
-                        if let Some(to) = rest.filter(|to| text[at + to] == b'>') {
-                            self.at = at + to + 1;
+                        match rest {
+                            Some(to) if text[at + to] == b'>' => self.at = at + to + 1,
+                            Some(to) if text[at + to] == b'\\' => return Err(Refused::FileName),
+                            Some(_) | None => {}
                         }
                     }
                 }

@@ -1,27 +1,70 @@
 //! Gives the lines of a reduced text that may be expanded to their number that number.
 //!
-//! A name that leads to a line makes its own line count, and every line up to the end of the parentheses that follow it, and the
-//! line after that: compilers differ in whether a call over several lines has the line of its name or of its last parenthesis,
-//! and a name alone on a line may be called in the next. A macro's definition is expanded where the macro is used, so the lines of
-//! `#define` do not count. Where it is not clear what is open, more lines count than need to.
+//! A name that leads to a line may be expanded to its own line, or to the first or the last line of the call that it names or
+//! stands in: compilers differ. So all lines of the outermost parentheses around it count, with the names before them, and
+//! those that follow; and the line of the next token, which says whether the name is called. A macro's definition is expanded where the
+//! macro is used, so the lines of `#define` do not count. Where it is not clear what is open, more lines count than need to.
 
-use super::lex::is_word;
-use super::macros::{Sensitive, word};
+use super::macros::{Sensitive, Word};
 use super::reduce::Reduced;
 
 /// The byte that begins a number; no source holds it.
 const NUMBER: u8 = 2;
 
+/// A token, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Its physical line, from 1.
+    pub(super) line: u32,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Word(Word),
+    Open,
+    Close,
+    Other,
+    /// A directive that goes to this line.
+    Directive {
+        kind: Kind,
+        to: u32,
+    },
+    /// A word of the directive before it.
+    Asked(Word),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    If,
+    /// `#elif` too.
+    Else,
+    Endif,
+    Include,
+    Other,
+}
+
+impl Mark {
+    /// What it is within a directive that takes no part in the code around it.
+    pub(super) fn in_directive(self) -> Option<Self> {
+        match self.what {
+            What::Word(it) | What::Asked(it) => Some(Self { what: What::Asked(it), ..self }),
+            What::Open | What::Close | What::Other | What::Directive { .. } => None,
+        }
+    }
+}
+
 /// The text with numbers.
 pub(super) fn number(reduced: &Reduced, sensitive: &Sensitive) -> Vec<u8> {
-    if !sensitive.meets(reduced.words()) {
+    let ranges = counting(&reduced.marks, sensitive);
+    if ranges.is_empty() {
         return reduced.text.clone();
     }
-    let mut out = Vec::with_capacity(reduced.text.len());
-    let mut state = State::default();
+    let mut out = Vec::with_capacity(reduced.text.len() + 8 * ranges.len());
     for (index, line) in reduced.text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        if state.counts(line, sensitive) {
-            let number = reduced.lines.get(index).copied().unwrap_or(0);
+        let number = reduced.lines.get(index).copied().unwrap_or(0);
+        let place = ranges.partition_point(|(_, to)| *to < number);
+        if ranges.get(place).is_some_and(|(from, _)| *from <= number) && number > 0 {
             out.push(NUMBER);
             out.extend_from_slice(number.to_string().as_bytes());
             out.push(b' ');
@@ -31,79 +74,137 @@ pub(super) fn number(reduced: &Reduced, sensitive: &Sensitive) -> Vec<u8> {
     out
 }
 
-#[derive(Default)]
-struct State {
-    /// Parentheses that are open since a name that leads to a line.
-    open: u32,
-    /// The line before ended such a call, or holds the name alone.
-    behind: bool,
-    comment: bool,
-    /// Within the lines of a `#define`.
-    define: bool,
+/// The ranges of lines that count, in order, apart from each other.
+fn counting(marks: &[Mark], sensitive: &Sensitive) -> Vec<(u32, u32)> {
+    let mut walk = Walk::default();
+    for mark in marks {
+        walk.take(*mark, sensitive);
+    }
+    if walk.now.counts {
+        walk.push(u32::MAX);
+    }
+    let mut ranges = walk.ranges;
+    ranges.sort_unstable();
+    let mut apart: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
+    for (from, to) in ranges {
+        match apart.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            Some(_) | None => apart.push((from, to)),
+        }
+    }
+    apart
 }
 
-impl State {
-    fn counts(&mut self, line: &[u8], sensitive: &Sensitive) -> bool {
-        let goes_on = line.trim_ascii_end().ends_with(b"\\");
-        if self.define || (!self.comment && is_define(line)) {
-            self.define = goes_on;
-            // Within a call nobody should guess what a definition does.
-            return self.open > 0;
+#[derive(Default)]
+struct Walk {
+    now: Open,
+    groups: Vec<Group>,
+    ranges: Vec<(u32, u32)>,
+    directive: (u32, u32),
+}
+
+/// What is open at a place.
+#[derive(Clone, Copy, Default)]
+struct Open {
+    /// Parentheses.
+    depth: u32,
+    /// Where what may be called begins, or what is called.
+    from: Option<u32>,
+    /// A name in it leads to a line.
+    counts: bool,
+    /// A macro opened a parenthesis: it is not known what closes it.
+    unclear: bool,
+}
+
+impl Open {
+    fn or(self, other: Self) -> Self {
+        Self {
+            depth: self.depth.max(other.depth),
+            from: self.from.into_iter().chain(other.from).min(),
+            counts: self.counts || other.counts,
+            unclear: self.unclear || other.unclear,
         }
-        let mut counts = self.open > 0 || self.behind;
-        let was_behind = std::mem::take(&mut self.behind);
-        let mut tokens = false;
-        let mut at = 0;
-        while let Some(&byte) = line.get(at) {
-            if self.comment {
-                self.comment = !line[at..].starts_with(b"*/");
-                at += if self.comment { 1 } else { 2 };
-            } else if line[at..].starts_with(b"/*") {
-                self.comment = true;
-                at += 2;
-            } else if line[at..].starts_with(b"//") {
-                break;
-            } else if matches!(byte, b'"' | b'\'') {
-                tokens = true;
-                at = skip_literal(line, at);
-            } else if is_word(byte) {
-                tokens = true;
-                let to = at + line[at..].iter().take_while(|byte| is_word(**byte)).count();
-                if sensitive.has(word(&line[at..to])) {
-                    counts = true;
-                    self.behind = true;
+    }
+}
+
+/// A condition that is not decided.
+struct Group {
+    at_start: Open,
+    /// At the ends of its groups so far.
+    at_ends: Open,
+}
+
+impl Walk {
+    fn push(&mut self, to: u32) {
+        self.ranges.push((self.now.from.unwrap_or(1), to));
+    }
+
+    fn take(&mut self, mark: Mark, sensitive: &Sensitive) {
+        let line = mark.line;
+        match mark.what {
+            What::Directive { kind, to } => {
+                self.directive = (line, to);
+                self.directive(kind, line);
+            }
+            What::Asked(it) => {
+                if sensitive.has(it) {
+                    self.ranges.push(self.directive);
                 }
-                at = to;
-            } else {
-                tokens |= !byte.is_ascii_whitespace();
-                match byte {
-                    b'(' if self.behind || self.open > 0 || was_behind => self.open += 1,
-                    b')' => {
-                        self.open = self.open.saturating_sub(1);
-                        self.behind |= counts;
-                    }
-                    _ => {}
+            }
+            What::Word(it) => {
+                if self.now.depth == 0 {
+                    self.ends(line);
+                    self.now.from = Some(line);
                 }
-                at += 1;
+                self.now.counts |= sensitive.has(it);
+                if sensitive.opens(it) {
+                    self.now.depth += 1;
+                    self.now.unclear = true;
+                }
+            }
+            What::Open => {
+                self.now.depth += 1;
+                self.now.from.get_or_insert(line);
+            }
+            What::Close if self.now.depth > 1 || (self.now.depth == 1 && !self.now.unclear) => self.now.depth -= 1,
+            What::Close | What::Other => {
+                if self.now.depth == 0 {
+                    self.ends(line);
+                }
             }
         }
-        // A line without a token ends nothing.
-        self.behind |= self.open > 0 || (was_behind && !tokens);
-        counts
     }
-}
 
-fn is_define(line: &[u8]) -> bool {
-    let Some(rest) = line.trim_ascii_start().strip_prefix(b"#") else { return false };
-    rest.trim_ascii_start().starts_with(b"define")
-}
-
-fn skip_literal(line: &[u8], from: usize) -> usize {
-    let mut at = from + 1;
-    while at < line.len() && line[at] != line[from] {
-        at += if line[at] == b'\\' { 2 } else { 1 };
+    /// A token on this line that calls nothing.
+    fn ends(&mut self, line: u32) {
+        if self.now.counts {
+            self.push(line);
+        }
+        (self.now.from, self.now.counts) = (None, false);
     }
-    (at + 1).min(line.len())
+
+    fn directive(&mut self, kind: Kind, line: u32) {
+        match kind {
+            Kind::If => self.groups.push(Group { at_start: self.now, at_ends: Open::default() }),
+            Kind::Else => {
+                if self.now.counts {
+                    self.push(line);
+                }
+                if let Some(group) = self.groups.last_mut() {
+                    group.at_ends = group.at_ends.or(self.now);
+                    self.now = group.at_start;
+                }
+            }
+            Kind::Endif => {
+                if let Some(group) = self.groups.pop() {
+                    self.now = self.now.or(group.at_ends).or(group.at_start);
+                }
+            }
+            // The file may hold a part of a call.
+            Kind::Include => self.now.counts |= self.now.depth > 0,
+            Kind::Other => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -124,13 +225,30 @@ mod tests {
     #[test]
     fn which_lines_count() {
         for (text, want) in [
-            ("int a;\nint b = __LINE__;\nint c;\n", vec!["2", "3"]),
-            ("#define W(x) f(x, __LINE__)\nint a;\nW(\n1,\n2);\nint b;\nint c;\n", vec!["3", "4", "5", "6"]),
-            ("#define W(x) f(x, __LINE__)\n#define V W(1)\nint a;\nint b; V;\nint c;\nint d;\n", vec!["4", "5"]),
-            ("#define W(x) f(x, __LINE__)\nW\n(1);\nint c;\nint d;\n", vec!["2", "3", "4"]),
-            ("#define W(x) f(x, __LINE__)\nW(\")\",\n1);\nint c;\nint d;\n", vec!["2", "3", "4"]),
+            ("int a;\nint b = __LINE__;\nint c;\n", vec!["2"]),
+            ("#define W(x) f(x, __LINE__)\nint a;\nW(\n1,\n2);\nint b;\nint c;\n", vec!["3", "4", "5"]),
+            ("#define W(x) f(x, __LINE__)\n#define V W(1)\nint a;\nint b; V;\nint c;\nint d;\n", vec!["4"]),
+            ("#define W(x) f(x, __LINE__)\nW\n(1);\nint c;\nint d;\n", vec!["2", "3"]),
+            ("#define W(x) f(x, __LINE__)\nW(\")\",\n1);\nint c;\nint d;\n", vec!["2", "3"]),
             ("#define W \\\n __LINE__\nint c;\n", vec![]),
             ("int c(\nint d);\n", vec![]),
+            // The whole call around it, and what follows that.
+            ("int a;\nf(1,\n2,\n__LINE__,\n3\n);\nint c;\n", vec!["2", "3", "4", "5", "6"]),
+            ("int a;\nf\n(__LINE__)\n(2)\n;\n", vec!["2", "3", "4", "5"]),
+            ("__LINE__\n", vec!["1"]),
+            // A text over several lines.
+            ("f(\"a\\\n__LINE__\", __LINE__,\n'\"', 1);\nint c;\n", vec!["1", "2", "3"]),
+            ("a = \"a \\\n \\\" b\"; __LINE__; \"\n__LINE__\n", vec!["2", "3"]),
+            ("// a \\\n/* b\n__LINE__\n", vec!["3"]),
+            // Directives.
+            ("#if __LINE__ > \\\n4\nint a;\n#endif\nint b;\n", vec!["1", "2"]),
+            ("#if A\nf(1,\n#else\ng(1,\n#endif\n__LINE__);\nint b;\n", vec!["2", "3", "4", "5", "6"]),
+            ("#if A\nf(__LINE__,\n#else\ng(1,\n#endif\n2);\nint b;\n", vec!["2", "3", "4", "5", "6"]),
+            ("#if A\n)\n#endif\n__LINE__;\nint b;\n", vec!["4"]),
+            ("f(1,\n#include \"a.h\"\n2\n);\nint b;\n", vec!["1", "2", "3", "4"]),
+            ("#if A(\n#endif\nint b;\n__LINE__;\nint c;\n", vec!["4"]),
+            // A macro that opens a parenthesis.
+            ("#define O f(\n#define P O\nint a;\nP 1,\n__LINE__\n)\nint b;\n", vec!["4", "5", "6", "7"]),
         ] {
             assert_eq!(counted(text), want, "{text}");
         }

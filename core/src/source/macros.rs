@@ -64,6 +64,8 @@ pub struct Macro {
     uses: Vec<Word>,
     /// Runs of words that are joined.
     pastes: Vec<Vec<Piece>>,
+    /// Its text opens a parenthesis that it does not close.
+    opens: bool,
 }
 
 impl Macro {
@@ -101,12 +103,16 @@ pub(super) fn define(text: &[u8]) -> Result<Macro, Refused> {
         let close = text[at..].iter().position(|byte| *byte == b')').ok_or(Refused::Macro)? + at;
         for parameter in text[at + 1..close].split(|byte| *byte == b',') {
             let parameter = parameter.trim_ascii();
-            parameters.push(parameter.strip_suffix(b"...").unwrap_or(parameter).trim_ascii());
+            let parameter = parameter.strip_suffix(b"...").unwrap_or(parameter).trim_ascii();
+            if !parameter.iter().all(|byte| is_word(*byte)) {
+                return Err(Refused::Macro);
+            }
+            parameters.push(parameter);
         }
         at = close + 1;
     }
     let mut run: Vec<Piece> = Vec::new();
-    let (mut joined, mut before) = (false, 0);
+    let (mut joined, mut before, mut open) = (false, 0, 0_u32);
     while at < text.len() {
         let byte = text[at];
         if is_blank(byte) {
@@ -140,9 +146,15 @@ pub(super) fn define(text: &[u8]) -> Result<Macro, Refused> {
             at = end;
         } else {
             finish(&mut run, &mut made.pastes);
+            match byte {
+                b'(' => open += 1,
+                b')' => open = open.saturating_sub(1),
+                _ => {}
+            }
             at = if matches!(byte, b'"' | b'\'') { skip_literal(text, at) } else { at + 1 };
         }
     }
+    made.opens = open > 0;
     finish(&mut run, &mut made.pastes);
     made.uses.sort_unstable();
     made.uses.dedup();
@@ -168,6 +180,8 @@ fn skip_literal(text: &[u8], from: usize) -> usize {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sensitive {
     words: Words,
+    /// Macros that may open a parenthesis.
+    opens: Words,
 }
 
 impl Sensitive {
@@ -177,17 +191,10 @@ impl Sensitive {
         self.words.contains(&it)
     }
 
-    /// Whether any of these words does.
-    pub fn meets(&self, words: &Words) -> bool {
-        let (few, many) = if words.len() < self.words.len() { (words, &self.words) } else { (&self.words, words) };
-        few.iter().any(|it| many.contains(it))
-    }
-
-    /// Those of these words that do, sorted: two inputs with the same text and the same answer here have the same lines.
-    pub fn among(&self, words: &Words) -> Vec<Word> {
-        let mut found: Vec<Word> = self.words.iter().filter(|it| words.contains(it)).copied().collect();
-        found.sort_unstable();
-        found
+    /// Whether this word may expand to a parenthesis that it does not close.
+    #[inline]
+    pub(super) fn opens(&self, it: Word) -> bool {
+        self.opens.contains(&it)
     }
 
     /// How many names are sensitive.
@@ -199,33 +206,42 @@ impl Sensitive {
 /// Which macros of a compile may lead to the number of a line, from all macros of all its inputs (those of the command
 /// line too) and from a test whether a word stands anywhere in these inputs.
 pub fn leads_to_line(macros: &[&Macro], is_word: &dyn Fn(Word) -> bool) -> Sensitive {
-    const SEEDS: [&str; 2] = ["__LINE__", "__builtin_LINE"];
-    let mut sensitive = Sensitive { words: SEEDS.iter().map(|seed| word(seed.as_bytes())).collect() };
+    let opening: Vec<&str> = macros.iter().filter(|it| it.opens).map(|it| it.name()).collect();
+    Sensitive {
+        words: leads_to(&["__LINE__", "__builtin_LINE"], macros, is_word),
+        opens: if opening.is_empty() { Words::default() } else { leads_to(&opening, macros, is_word) },
+    }
+}
+
+/// Which macros may lead to one of these names, and the names.
+fn leads_to(seeds: &[&str], macros: &[&Macro], is_word: &dyn Fn(Word) -> bool) -> Words {
+    let mut found: Words = seeds.iter().map(|seed| word(seed.as_bytes())).collect();
     let mut open: Vec<&Macro> = macros.to_vec();
-    let mut names: Vec<&str> = SEEDS.to_vec();
+    let mut names: Vec<&str> = seeds.to_vec();
+    // Names whose pastes have been looked at.
+    let mut pasted = 0;
     loop {
-        let found = names.len();
+        let before = names.len();
         open.retain(|it| {
-            let leads = it.uses.iter().any(|used| sensitive.words.contains(used));
-            if leads {
+            let leads = it.uses.iter().any(|used| found.contains(used));
+            if leads && found.insert(word(it.name.as_bytes())) {
                 names.push(&it.name);
-                sensitive.words.insert(word(it.name.as_bytes()));
             }
             !leads
         });
-        if names.len() > found {
+        if names.len() > before {
             continue;
         }
         open.retain(|it| {
-            let leads = it.pastes.iter().any(|run| names.iter().any(|name| may_paste(run, name, is_word)));
-            if leads {
+            let leads = it.pastes.iter().any(|run| names[pasted..before].iter().any(|name| may_paste(run, name, is_word)));
+            if leads && found.insert(word(it.name.as_bytes())) {
                 names.push(&it.name);
-                sensitive.words.insert(word(it.name.as_bytes()));
             }
             !leads
         });
-        if names.len() == found {
-            return sensitive;
+        pasted = before;
+        if names.len() == before {
+            return found;
         }
     }
 }

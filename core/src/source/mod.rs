@@ -2,7 +2,7 @@
 //!
 //! [`facts`] reads what it includes, which options it names and what it reads unseen; [`search`] where a compiler looks for
 //! includes; [`symbols`] projects a configuration onto the options that matter; [`mod@reduce`] gives what of a text a compiler
-//! sees under a configuration, and [`macros`] which names lead to the number of a line.
+//! sees under a configuration, [`macros`] which names lead to the number of a line, and [`texts`] compares versions.
 
 pub mod condition;
 pub mod facts;
@@ -12,6 +12,7 @@ pub mod macros;
 pub mod reduce;
 pub mod search;
 pub mod symbols;
+pub mod texts;
 
 pub use condition::Autoconf;
 pub use facts::{Facts, Include};
@@ -19,3 +20,4 @@ pub use lex::Refused;
 pub use reduce::{Reduced, reduce};
 pub use search::SearchPath;
 pub use symbols::project;
+pub use texts::Texts;

@@ -14,13 +14,15 @@
 //!   compiler then forgets it;
 //! - a comment with another one's start, with a continued line or with letters beyond ASCII (-Wcomment, -Wbidi-chars);
 //! - a left-out line with a quote that is not closed, letters beyond ASCII, or an unknown directive;
-//! - a left-out line that is indented less than the code around it (-Wmisleading-indentation reads such lines).
+//! - a left-out line that is indented less than the code around it (-Wmisleading-indentation reads such lines);
+//! - a left-out directive before a line that begins with `(`: a macro is not called across a directive, not even across
+//!   one that says nothing.
 
 use std::collections::BTreeSet;
 
 use super::condition::Autoconf;
 use super::lex::{self, Logical, Refused, Sink, clean, is_blank};
-use super::lines;
+use super::lines::{self, Kind, Mark, What};
 use super::macros::{self, Macro, Sensitive, Words, word};
 use super::symbols::config_symbols;
 use crate::digest::Digest;
@@ -34,6 +36,8 @@ pub struct Reduced {
     pub(super) text: Vec<u8>,
     /// For each line of the text the number that it had, from 1; 0 for markers.
     pub(super) lines: Vec<u32>,
+    /// What of its tokens says which lines may be expanded to their number.
+    pub(super) marks: Vec<Mark>,
     macros: Vec<Macro>,
     words: Words,
 }
@@ -66,7 +70,7 @@ impl Reduced {
 
     /// The digest of [`Self::with_lines`].
     pub fn digest(&self, sensitive: &Sensitive) -> Digest {
-        if sensitive.meets(&self.words) { Digest::of(&self.with_lines(sensitive)) } else { Digest::of(&self.text) }
+        Digest::of(&self.with_lines(sensitive))
     }
 }
 
@@ -85,6 +89,8 @@ pub fn reduce(text: &[u8], config: &Autoconf) -> Result<Reduced, Refused> {
         blocks: Blocks::default(),
         removed: Vec::new(),
         falls: false,
+        dropped: false,
+        first_mark: 0,
         in_code: true,
         begun: 0,
         misleading: None,
@@ -94,6 +100,10 @@ pub fn reduce(text: &[u8], config: &Autoconf) -> Result<Reduced, Refused> {
     lex::scan(text, &mut reducer)?;
     if let Some(refused) = reducer.trouble {
         return Err(refused);
+    }
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        // -Wnewline-eof
+        reducer.marker(b"no newline");
     }
     if reducer.frames.is_empty() { Ok(reducer.out) } else { Err(Refused::Conditions) }
 }
@@ -129,6 +139,10 @@ struct Reducer<'a> {
     removed: Vec<(usize, usize)>,
     /// The last that was kept is a comment that may mean a fall through.
     falls: bool,
+    /// A directive was left out since the last line with a token.
+    dropped: bool,
+    /// The first mark of the logical line.
+    first_mark: usize,
     /// The logical line is no directive.
     in_code: bool,
     /// The last physical line of code that began.
@@ -238,6 +252,13 @@ impl Reducer<'_> {
             {
                 self.marker(b"less indented");
             }
+            match self.out.marks.get(self.first_mark).map(|mark| mark.what) {
+                Some(What::Open) if std::mem::take(&mut self.dropped) => self.marker(b"a directive before ("),
+                Some(_) => self.dropped = false,
+                None => {}
+            }
+        } else {
+            self.dropped = false;
         }
         for segment in line.segments {
             let text = &self.text[segment.from..segment.end];
@@ -265,6 +286,8 @@ impl Reducer<'_> {
     }
 
     fn drop_directive(&mut self, line: &Logical<'_>) {
+        self.out.marks.truncate(self.first_mark);
+        self.dropped = true;
         if std::mem::take(&mut self.falls) {
             self.marker(b"a directive");
         }
@@ -315,15 +338,56 @@ impl Reducer<'_> {
             _ if name.first().is_some_and(u8::is_ascii_digit) => Err(Refused::LineMarker),
             b"import" => Err(Refused::Once),
             b"pragma" if rest.starts_with(b"once") => Err(Refused::Once),
+            // It compares the times of files.
+            b"pragma" if rest.starts_with(b"GCC dependency") => Err(Refused::Time),
             b"define" => {
                 self.out.macros.push(macros::define(rest)?);
+                // It is expanded where the macro is used.
+                self.out.marks.truncate(self.first_mark);
                 self.keep(line);
                 Ok(())
             }
+            b"include" | b"include_next" => {
+                self.keep_directive(line, Kind::Include);
+                Ok(())
+            }
+            b"" | b"undef" | b"pragma" | b"error" | b"warning" | b"ident" | b"sccs" | b"assert" | b"unassert" => {
+                self.keep_directive(line, Kind::Other);
+                Ok(())
+            }
+            // In assembler sources, a line like any other.
             _ => {
+                self.out.marks.insert(self.first_mark, Mark { line: line.line, what: What::Other });
                 self.keep(line);
                 Ok(())
             }
+        }
+    }
+
+    /// Keeps a directive whose tokens take no part in the code around it.
+    fn keep_directive(&mut self, line: &Logical<'_>, kind: Kind) {
+        let to = line.segments.last().map_or(line.line, |segment| segment.line);
+        let named: Vec<Mark> = self.out.marks.drain(self.first_mark..).filter_map(Mark::in_directive).collect();
+        self.out.marks.push(Mark { line: line.line, what: What::Directive { kind, to } });
+        self.out.marks.extend(named);
+        self.keep(line);
+    }
+
+    /// Words whose meaning is more than the text.
+    fn refuse_word(&mut self, it: &[u8], behind: usize) {
+        match it {
+            b"__DATE__" | b"__TIME__" | b"__TIMESTAMP__" => self.trouble = Some(Refused::Time),
+            b"__builtin_COLUMN" | b"__builtin_source_location" => self.trouble = Some(Refused::Column),
+            b"_Pragma" => {
+                let rest = self.text[behind..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+                if rest.windows(4).any(|it| it == b"once") {
+                    self.trouble = Some(Refused::Once);
+                }
+            }
+            _ if it.starts_with(b"__has_include") || it.starts_with(b"__has_embed") => {
+                self.trouble = Some(Refused::HasInclude);
+            }
+            _ => {}
         }
     }
 
@@ -353,7 +417,7 @@ impl Reducer<'_> {
         };
         self.frames.push(Frame { group, has_else: false });
         match group {
-            Group::Open(_) => self.keep(line),
+            Group::Open(_) => self.keep_directive(line, Kind::If),
             Group::Taken | Group::Waiting | Group::Done | Group::Dead => self.drop_directive(line),
         }
         Ok(())
@@ -369,7 +433,7 @@ impl Reducer<'_> {
         match frame.group {
             Group::Open(begun) => {
                 self.blocks.tangled |= begun != blocks;
-                self.keep(line);
+                self.keep_directive(line, Kind::Else);
                 return Ok(());
             }
             Group::Taken | Group::Done => frame.group = Group::Done,
@@ -380,11 +444,7 @@ impl Reducer<'_> {
                 // The first group that is not decided: the others before it are gone.
                 Some(None) => {
                     frame.group = Group::Open(blocks);
-                    self.out.text.extend_from_slice(b"#if ");
-                    self.out.text.extend_from_slice(condition.unwrap_or_default());
-                    self.out.text.push(b'\n');
-                    self.out.lines.push(line.line);
-                    self.falls = false;
+                    self.become_if(line, condition.unwrap_or_default());
                     return Ok(());
                 }
             },
@@ -393,13 +453,37 @@ impl Reducer<'_> {
         Ok(())
     }
 
+    /// An `#elif` of which no group before it is left.
+    fn become_if(&mut self, line: &Logical<'_>, condition: &[u8]) {
+        self.out.text.extend_from_slice(b"#if ");
+        self.out.text.extend_from_slice(condition);
+        self.out.text.push(b'\n');
+        self.out.lines.push(line.line);
+        (self.falls, self.dropped) = (false, false);
+        // It was read as what is not compiled.
+        let to = line.segments.last().map_or(line.line, |segment| segment.line);
+        self.out.marks.push(Mark { line: line.line, what: What::Directive { kind: Kind::If, to } });
+        for it in condition.split(|byte| !lex::is_word(*byte)).filter(|it| !it.is_empty()) {
+            self.refuse_word(it, line.to);
+            self.out.words.insert(word(it));
+            self.out.marks.push(Mark { line: line.line, what: What::Asked(word(it)) });
+        }
+        // Each of its lines has a number of its own.
+        for number in line.line..to {
+            self.marker(b"goes on");
+            if let Some(last) = self.out.lines.last_mut() {
+                *last = number + 1;
+            }
+        }
+    }
+
     fn end_group(&mut self, line: &Logical<'_>, rest: &[u8]) -> Result<(), Refused> {
         self.nothing_behind(rest)?;
         let frame = self.frames.pop().ok_or(Refused::Conditions)?;
         match frame.group {
             Group::Open(begun) => {
                 self.blocks.tangled |= begun != self.blocks.least.len();
-                self.keep(line);
+                self.keep_directive(line, Kind::Endif);
             }
             Group::Taken | Group::Waiting | Group::Done | Group::Dead => self.drop_directive(line),
         }
@@ -422,14 +506,12 @@ impl Sink for Reducer<'_> {
             return;
         }
         let it = &self.text[from..to];
-        if it.starts_with(b"__") {
-            match it {
-                b"__DATE__" | b"__TIME__" | b"__TIMESTAMP__" => self.trouble = Some(Refused::Time),
-                b"__builtin_COLUMN" | b"__builtin_source_location" => self.trouble = Some(Refused::Column),
-                _ => {}
-            }
+        if it.starts_with(b"_") {
+            self.refuse_word(it, to);
         }
-        self.out.words.insert(word(it));
+        let it = word(it);
+        self.out.words.insert(it);
+        self.out.marks.push(Mark { line, what: What::Word(it) });
         if self.in_code {
             self.begin(from, line);
             self.blocks.token(b'a');
@@ -441,7 +523,16 @@ impl Sink for Reducer<'_> {
         if byte == b'#' && self.text[..at].iter().rev().find(|it| !is_blank(**it)).is_none_or(|it| *it == b'\n') {
             self.in_code = false;
         }
-        if self.in_code && !self.is_dead() {
+        if self.is_dead() {
+            return;
+        }
+        let what = match byte {
+            b'(' => What::Open,
+            b')' => What::Close,
+            _ => What::Other,
+        };
+        self.out.marks.push(Mark { line, what });
+        if self.in_code {
             self.begin(at, line);
             self.blocks.token(byte);
         }
@@ -450,15 +541,15 @@ impl Sink for Reducer<'_> {
     fn end(&mut self, line: &Logical<'_>) -> Result<(), Refused> {
         self.in_code = true;
         if let Some(hash) = line.hash {
-            return self.directive(line, hash);
-        }
-        if self.is_dead() {
+            self.directive(line, hash)?;
+        } else if self.is_dead() {
             self.leave_out(line);
         } else if line.segments.iter().all(|segment| segment.end == segment.from) {
             self.removed.push((line.from, line.to));
         } else {
             self.keep(line);
         }
+        self.first_mark = self.out.marks.len();
         Ok(())
     }
 }

@@ -30,6 +30,14 @@ fn what_is_left_out_and_what_is_kept() {
         ("#if FOO\n#ifdef CONFIG_OFF\nint a;\n#endif\nint b;\n#endif\n", "#if FOO\nint b;\n#endif\n"),
         ("#define A(x) \\\n\tx\n", "#define A(x) \\\n\tx\n"),
         ("case 1:\n\tx();\n\t/* fall through */\ncase 2:\n", "case 1:\n\tx();\n\t/* fall through */\ncase 2:\n"),
+        ("f\n#ifdef CONFIG_OFF\n#endif\n(1)\n", "f\n\u{1}a directive before (\n(1)\n"),
+        ("f\n#ifdef CONFIG_OFF\n#endif\ng\n(1)\n", "f\ng\n(1)\n"),
+        ("f\n#ifdef CONFIG_OFF\n#endif\n#if A\n(1)\n#endif\n", "f\n#if A\n(1)\n#endif\n"),
+        ("int a;", "int a;\n\u{1}no newline\n"),
+        (
+            "#ifdef CONFIG_OFF\n#elif A == \\\n __LINE__\n#endif\n",
+            "#if A ==  __LINE__\n\u{1}goes on\n#endif\n",
+        ),
         ("/* fall through */\n#ifdef CONFIG_OFF\n#endif\ncase 2:\n", "/* fall through */\n\u{1}a directive\ncase 2:\n"),
     ] {
         assert_eq!(reduced(text), want, "{text}");
@@ -62,6 +70,14 @@ fn what_is_not_clear_is_refused() {
         "in\\\nt a;\n",
         "/* x\n",
         "R\"(x)\";\n",
+        "int a = 1'000;\n",
+        "#if __has_include(<a//b.h>)\n#endif\n",
+        "#ifdef CONFIG_OFF\n#elif __has_include(<a//b.h>)\n#endif\n",
+        "#include \"a\\\" /* x */\n",
+        "#include <a\\b//c>\n",
+        "#pragma GCC dependency \"a\"\n",
+        "_Pragma(\"once\")\n",
+        "#define A(a$b) a$b\n",
     ] {
         assert!(reduced(text).starts_with("refused"), "{text}: {}", reduced(text));
     }
