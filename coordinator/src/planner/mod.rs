@@ -218,10 +218,10 @@ impl Planner {
         Ok(Ok(same))
     }
 
-    /// Whether a unit need not be compiled when its files only changed in what no compiler sees.
+    /// Whether a unit need not be compiled when its files only changed in what no compiler sees. What it may read beside
+    /// what the graph says is not known well enough for that.
     fn may_hold(&self, unit: &Arc<str>, holds: &dyn Fn(&str) -> bool) -> bool {
-        let node = self.graph.units.get(unit);
-        holds(unit) && node.is_some_and(|node| !self.tokens.is_doubtful(&self.graph, node))
+        holds(unit) && !self.more.contains_key(unit) && !self.tokens.is_doubtful(&self.graph, unit)
     }
 
     /// The version of a file in the graph's state, if a unit reads it.
