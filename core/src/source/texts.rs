@@ -10,7 +10,7 @@ use super::macros::{Macro, Sensitive, Word, Words, leads_to_line, word};
 use super::reduce::{Reduced, reduce};
 
 /// The texts that some compiles read.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Texts {
     config: Autoconf,
     macros: Vec<Macro>,
