@@ -298,6 +298,10 @@ fn series(source: &Path, built: &Path, patches: &Path) -> Result<usize, Failed> 
     let (mut texts, _) = build.texts(&units, &later)?;
     let sensitive = texts.sensitive().count();
     say(&format!("all texts of the base: {:.2} s, {sensitive} names lead to a line", start.elapsed().as_secs_f64()));
+    for (path, why) in texts.refused() {
+        let readers = units.iter().filter(|unit| unit.deps.contains(Path::new(path))).count();
+        say(&format!("{path} is refused, {readers} units read it: {why}"));
+    }
     let (mut states, mut files, mut compares, mut compared) = (Count::default(), Count::default(), Duration::ZERO, 0);
     let list = std::fs::read_to_string(patches.join("series"))?;
     let names = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));

@@ -2,7 +2,7 @@
 //!
 //! Directives count in every group, taken or not, and in no comment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::condition::is_sacred;
 use super::lex::{self, Logical, Refused, Sink, clean, is_blank, is_word};
@@ -51,7 +51,7 @@ impl Facts {
             Some(names) => facts.assembler = names,
             None => facts.unknown = Some("it may read a file by the assembler's .include"),
         }
-        let mut reader = Reader { text, facts: &mut facts, buffer: Vec::new() };
+        let mut reader = Reader { text, facts: &mut facts, seen: HashSet::new(), buffer: Vec::new() };
         if lex::no_control_bytes(text).and_then(|()| lex::scan(text, &mut reader)).is_err() {
             facts.unknown = Some("its text is not understood");
         }
@@ -107,6 +107,7 @@ fn included_by_assembler(text: &[u8]) -> Option<BTreeSet<String>> {
 struct Reader<'a> {
     text: &'a [u8],
     facts: &'a mut Facts,
+    seen: HashSet<Include>,
     buffer: Vec<u8>,
 }
 
@@ -159,7 +160,7 @@ impl Reader<'_> {
         match length.and_then(|length| std::str::from_utf8(&name[..length]).ok()) {
             Some(name) => {
                 let include = Include { name: name.to_owned(), quoted: end == b'"', next };
-                if !self.facts.includes.contains(&include) {
+                if self.seen.insert(include.clone()) {
                     self.facts.includes.push(include);
                 }
             }

@@ -3,7 +3,7 @@
 //! `__LINE__` itself, each macro whose text names one that leads there, and each macro that may paste (`##`) such a name
 //! together. Names are compared by hash: two names with one hash only make more lines sensitive, never fewer.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::lex::{Refused, is_blank, is_word};
@@ -98,7 +98,7 @@ pub(super) fn define(text: &[u8]) -> Result<Macro, Refused> {
         return Err(Refused::Macro);
     }
     let mut made = Macro { name: utf8(from, at)?.to_owned(), ..Macro::default() };
-    let mut parameters: Vec<&[u8]> = vec![b"__VA_ARGS__", b"__VA_OPT__"];
+    let mut parameters: HashSet<&[u8]> = [b"__VA_ARGS__".as_slice(), b"__VA_OPT__"].into();
     if text.get(at) == Some(&b'(') {
         let close = text[at..].iter().position(|byte| *byte == b')').ok_or(Refused::Macro)? + at;
         for parameter in text[at + 1..close].split(|byte| *byte == b',') {
@@ -107,7 +107,7 @@ pub(super) fn define(text: &[u8]) -> Result<Macro, Refused> {
             if !parameter.iter().all(|byte| is_word(*byte)) {
                 return Err(Refused::Macro);
             }
-            parameters.push(parameter);
+            parameters.insert(parameter);
         }
         at = close + 1;
     }
@@ -137,7 +137,7 @@ pub(super) fn define(text: &[u8]) -> Result<Macro, Refused> {
         if is_word(byte) {
             let end = to(at);
             let piece = &text[at..end];
-            if parameters.contains(&piece) {
+            if parameters.contains(piece) {
                 run.push(Piece::Any);
             } else {
                 made.uses.push(word(piece));
@@ -215,78 +215,123 @@ pub fn leads_to_line(macros: &[&Macro], is_word: &dyn Fn(Word) -> bool) -> Sensi
 
 /// Which macros may lead to one of these names, and the names.
 fn leads_to(seeds: &[&str], macros: &[&Macro], is_word: &dyn Fn(Word) -> bool) -> Words {
+    let mut users: HashMap<Word, Vec<&Macro>, BuildHasherDefault<Already>> = HashMap::default();
+    for it in macros {
+        it.uses.iter().for_each(|used| users.entry(*used).or_default().push(it));
+    }
+    let mut pasting: Vec<&Macro> = macros.iter().filter(|it| !it.pastes.is_empty()).copied().collect();
     let mut found: Words = seeds.iter().map(|seed| word(seed.as_bytes())).collect();
-    let mut open: Vec<&Macro> = macros.to_vec();
     let mut names: Vec<&str> = seeds.to_vec();
-    // Names whose pastes have been looked at.
-    let mut pasted = 0;
-    loop {
-        let before = names.len();
-        open.retain(|it| {
-            let leads = it.uses.iter().any(|used| found.contains(used));
-            if leads && found.insert(word(it.name.as_bytes())) {
+    let mut at = 0;
+    while let Some(name) = names.get(at).copied() {
+        at += 1;
+        let mut add = |it: &&'_ Macro| found.insert(word(it.name.as_bytes()));
+        let by_use = users.remove(&word(name.as_bytes())).unwrap_or_default();
+        names.extend(by_use.into_iter().filter(&mut add).map(|it| it.name.as_str()));
+        let mut target = Target::new(name, is_word);
+        pasting.retain(|it| {
+            let leads = it.pastes.iter().any(|run| target.may_come_of(run));
+            if leads && add(it) {
                 names.push(&it.name);
             }
             !leads
         });
-        if names.len() > before {
-            continue;
-        }
-        open.retain(|it| {
-            let leads = it.pastes.iter().any(|run| names[pasted..before].iter().any(|name| may_paste(run, name, is_word)));
-            if leads && found.insert(word(it.name.as_bytes())) {
-                names.push(&it.name);
-            }
-            !leads
-        });
-        pasted = before;
-        if names.len() == before {
-            return found;
-        }
     }
-}
-
-/// Whether some part of a run can be joined to this name. A name that is itself the argument does not count: it then stands where
-/// the macro is used.
-fn may_paste(run: &[Piece], name: &str, is_word: &dyn Fn(Word) -> bool) -> bool {
-    let whole = word(name.as_bytes());
-    let is_other = |it: Word| it != whole && is_word(it);
-    (0..run.len()).any(|first| {
-        (first + 1..run.len())
-            .any(|last| matches(&run[first..=last], name.as_bytes(), &mut |text| is_made(text, &is_other)))
-    })
-}
-
-fn matches(run: &[Piece], name: &[u8], is_made: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-    match run {
-        [] => name.is_empty(),
-        [Piece::Fixed(text), rest @ ..] => {
-            name.strip_prefix(text.as_bytes()).is_some_and(|name| matches(rest, name, is_made))
-        }
-        // An argument may be empty.
-        [Piece::Any, rest @ ..] => {
-            (0..=name.len()).any(|end| matches(rest, &name[end..], is_made) && (end == 0 || is_made(&name[..end])))
-        }
-    }
+    found
 }
 
 /// Most pieces, words of one letter counted as two, of which an argument of `##` is itself taken to be made.
-const MAX_PIECES: usize = 4;
+const MAX_PIECES: u32 = 4;
 
-/// Whether a text can be the argument of a `##`: a word of the sources, or a few of them joined before.
-fn is_made(text: &[u8], is_word: &dyn Fn(Word) -> bool) -> bool {
-    let mut pieces: Vec<Option<usize>> = vec![None; text.len() + 1];
-    pieces[0] = Some(0);
-    for end in 1..=text.len() {
-        for start in 0..end {
-            let Some(before) = pieces[start] else { continue };
-            let cost = before + if end - start == 1 { 2 } else { 1 };
-            if cost <= MAX_PIECES && pieces[end].is_none_or(|known| cost < known) && is_word(word(&text[start..end])) {
-                pieces[end] = Some(cost);
+/// Names longer than this are taken to come of any paste.
+const MAX_NAME: usize = 120;
+
+/// A name that may be pasted together.
+struct Target<'a> {
+    name: &'a [u8],
+    whole: Word,
+    is_word: &'a dyn Fn(Word) -> bool,
+    /// For each part of the name whether it can be the argument of a `##`, once known.
+    made: HashMap<(usize, usize), bool>,
+}
+
+impl<'a> Target<'a> {
+    fn new(name: &'a str, is_word: &'a dyn Fn(Word) -> bool) -> Self {
+        Self { name: name.as_bytes(), whole: word(name.as_bytes()), is_word, made: HashMap::new() }
+    }
+
+    /// Whether some part of a run, of two pieces or more, can be joined to this name. A name that is itself the argument
+    /// does not count: it then stands where the macro is used.
+    fn may_come_of(&mut self, run: &[Piece]) -> bool {
+        let length = self.name.len();
+        if length > MAX_NAME {
+            return true;
+        }
+        // How much of the name the pieces so far may be: with one piece, and with more.
+        let (mut one, mut more) = (vec![false; length + 1], vec![false; length + 1]);
+        for piece in run {
+            let (mut next_one, mut next_more) = (vec![false; length + 1], vec![false; length + 1]);
+            for from in 0..=length {
+                let (begins, goes_on) = (from == 0, one[from] || more[from]);
+                if !begins && !goes_on {
+                    continue;
+                }
+                let mut reach = |to: usize| {
+                    next_one[to] |= begins;
+                    next_more[to] |= goes_on;
+                };
+                match piece {
+                    Piece::Fixed(text) => {
+                        if self.name[from..].starts_with(text.as_bytes()) {
+                            reach(from + text.len());
+                        }
+                    }
+                    Piece::Any => {
+                        // An argument may be empty.
+                        reach(from);
+                        for to in from + 1..=length {
+                            if self.is_made(from, to) {
+                                reach(to);
+                            }
+                        }
+                    }
+                }
+            }
+            (one, more) = (next_one, next_more);
+            if more[length] {
+                return true;
             }
         }
+        false
     }
-    pieces[text.len()].is_some()
+
+    /// Whether a part of the name can be the argument of a `##`: a word of the sources, or a few of them joined before.
+    fn is_made(&mut self, from: usize, to: usize) -> bool {
+        if let Some(known) = self.made.get(&(from, to)) {
+            return *known;
+        }
+        // The fewest pieces of which each beginning of the part is made.
+        let text = &self.name[from..];
+        let mut pieces: Vec<Option<u32>> = vec![None; text.len() + 1];
+        pieces[0] = Some(0);
+        for start in 0..text.len() {
+            let Some(before) = pieces[start].filter(|before| *before < MAX_PIECES) else { continue };
+            for end in start + 1..=text.len() {
+                let cost = before + if end - start == 1 { 2 } else { 1 };
+                let better = cost <= MAX_PIECES && pieces[end].is_none_or(|known| cost < known);
+                if better {
+                    let it = word(&text[start..end]);
+                    if it != self.whole && (self.is_word)(it) {
+                        pieces[end] = Some(cost);
+                    }
+                }
+            }
+        }
+        for (length, cost) in pieces.iter().enumerate() {
+            self.made.insert((from, from + length), cost.is_some());
+        }
+        pieces[to - from].is_some()
+    }
 }
 
 #[cfg(test)]

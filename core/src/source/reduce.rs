@@ -379,8 +379,9 @@ impl Reducer<'_> {
             b"__DATE__" | b"__TIME__" | b"__TIMESTAMP__" => self.trouble = Some(Refused::Time),
             b"__builtin_COLUMN" | b"__builtin_source_location" => self.trouble = Some(Refused::Column),
             b"_Pragma" => {
-                let rest = self.text[behind..].split(|byte| *byte == b'\n').next().unwrap_or_default();
-                if rest.windows(4).any(|it| it == b"once") {
+                let between = |byte: &u8| is_blank(*byte) || matches!(byte, b'(' | b'"' | b'L');
+                let from = behind + self.text[behind..].iter().take_while(|byte| between(byte)).count();
+                if self.text[from..].starts_with(b"once") {
                     self.trouble = Some(Refused::Once);
                 }
             }

@@ -3,6 +3,8 @@
 //! Source: the GCC manual, "Options for Directory Search": the form with quotes looks beside the file first, then in the
 //! folders of `-iquote`, then where the other form looks: `-I`, `-isystem`, `-idirafter`, each in the order of the command.
 
+use std::collections::HashSet;
+
 /// The folders of a command, as it names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SearchPath {
@@ -42,7 +44,8 @@ impl SearchPath {
             }
         }
         // A folder that is also a system folder is looked at as one.
-        found.angle.retain(|folder| !system.contains(folder));
+        let known: HashSet<&String> = system.iter().collect();
+        found.angle.retain(|folder| !known.contains(folder));
         found.angle.append(&mut system);
         found.angle.append(&mut after);
         found

@@ -3,9 +3,10 @@
 //! Where lines move, the text after them stays what it was unless it asks for its line. Which names do so is known only when the
 //! macros of all files that are read with it are.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::condition::Autoconf;
+use super::lex::Refused;
 use super::macros::{Macro, Sensitive, Word, Words, leads_to_line, word};
 use super::reduce::{Reduced, reduce};
 
@@ -15,7 +16,7 @@ pub struct Texts {
     config: Autoconf,
     macros: Vec<Macro>,
     words: Words,
-    refused: HashSet<String>,
+    refused: HashMap<String, Refused>,
     sensitive: Option<Sensitive>,
 }
 
@@ -29,7 +30,7 @@ impl Texts {
     pub fn take(&mut self, path: &str, text: &[u8]) {
         match reduce(text, &self.config) {
             Ok(reduced) => self.add(&reduced),
-            Err(_) => drop(self.refused.insert(path.to_owned())),
+            Err(why) => drop(self.refused.insert(path.to_owned(), why)),
         }
     }
 
@@ -37,15 +38,13 @@ impl Texts {
     pub fn command<'a>(&mut self, words: impl IntoIterator<Item = &'a str>) -> bool {
         self.sensitive = None;
         let mut understood = true;
-        for text in words {
-            if let Some(option) = text.strip_prefix("-D") {
-                match Macro::of_option(option) {
-                    Ok(it) => self.macros.push(it),
-                    Err(_) => understood = false,
-                }
+        for option in words.into_iter().filter_map(|word| word.strip_prefix("-D")) {
+            match Macro::of_option(option) {
+                Ok(it) => self.macros.push(it),
+                Err(_) => understood = false,
             }
             // Values of macros are words too.
-            let parts = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+            let parts = option.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
             self.words.extend(parts.filter(|part| !part.is_empty()).map(|part| word(part.as_bytes())));
         }
         understood
@@ -53,7 +52,12 @@ impl Texts {
 
     /// A version of this file is not understood: nothing can be told of compiles that read it.
     pub fn refuses(&self, path: &str) -> bool {
-        self.refused.contains(path)
+        self.refused.contains_key(path)
+    }
+
+    /// The files of which a version is not understood, and why.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, Refused)> {
+        self.refused.iter().map(|(path, why)| (path.as_str(), *why))
     }
 
     /// Whether any file is not understood.
@@ -63,9 +67,12 @@ impl Texts {
 
     /// Whether two versions of a file are the same to every compiler. Both are taken in.
     pub fn same(&mut self, path: &str, before: &[u8], after: &[u8]) -> bool {
-        let (Ok(before), Ok(after)) = (reduce(before, &self.config), reduce(after, &self.config)) else {
-            self.refused.insert(path.to_owned());
-            return false;
+        let (before, after) = match (reduce(before, &self.config), reduce(after, &self.config)) {
+            (Ok(before), Ok(after)) => (before, after),
+            (Err(why), _) | (_, Err(why)) => {
+                self.refused.insert(path.to_owned(), why);
+                return false;
+            }
         };
         if before.text() != after.text() {
             self.add(&before);
