@@ -1,9 +1,10 @@
 //! Holds what reduced texts say against `gcc -E`: whether two versions of a file are the same to the compilers that read it.
 //!
 //! `tokens series SOURCE BUILT PATCHES` goes through a series, state by state: every unit that reads what a patch changes.
+//! `tokens says SOURCE BUILT PATCHES` only says what reduced texts find in a series, without `gcc -E`.
 //! `tokens edits SOURCE BUILT SEED COUNT` makes edits in files of small units of that build.
 //! `tokens texts KCONFIG SEED COUNT` makes small texts of hard lines up, and edits in them; `KCONFIG` is a kernel's
-//! `include/linux/kconfig.h`. The first two change SOURCE and put it back. Used by `scripts/test-tokens`.
+//! `include/linux/kconfig.h`. The first three change SOURCE and put it back. Used by `scripts/test-tokens`.
 //!
 //! What `gcc -E` says is its output without line markers and blank lines, its messages without places, and how it
 //! ended. A pair that is said to be the same and is not makes the program fail.
@@ -35,6 +36,7 @@ fn main() -> Result<(), Failed> {
     let path = |text: &str| Ok::<_, Failed>(std::fs::canonicalize(text)?);
     let unsound = match words.as_slice() {
         ["series", source, built, patches] => series(&path(source)?, &path(built)?, &path(patches)?)?,
+        ["says", source, built, patches] => says(&path(source)?, &path(built)?, &path(patches)?)?,
         ["edits", source, built, seed, count] => {
             edits(&path(source)?, &path(built)?, seed.parse()?, count.parse()?)?
         }
@@ -374,6 +376,50 @@ fn series(source: &Path, built: &Path, patches: &Path) -> Result<usize, Failed> 
     let one = compares.as_secs_f64() * 1e3 / f64::from(compared.max(1));
     say(&format!("{compared} comparisons of files, {one:.2} ms each; gcc -E takes {:.1} ms for one unit", mean(&build) * 1e3));
     Ok(states.unsound)
+}
+
+/// What is found in each changed file that a unit of the base reads.
+fn says(source: &Path, built: &Path, patches: &Path) -> Result<usize, Failed> {
+    git(source, &["checkout", "-q", "."])?;
+    git(source, &["clean", "-fdq"])?;
+    let build = Build::open(source, built)?;
+    let nothing = Truth(Digest::of(b""));
+    let mut units = Vec::new();
+    for (name, argv) in commands(built)? {
+        let (folder, file) = name.rsplit_once('/').unwrap_or((".", &name));
+        let text = std::fs::read(built.join(folder).join(format!(".{file}.cmd")))?;
+        let inputs = cmdfile::read(&String::from_utf8_lossy(&text)).map(|file| file.inputs).unwrap_or_default();
+        let mut deps: BTreeSet<PathBuf> =
+            inputs.iter().filter_map(|name| std::fs::canonicalize(built.join(name)).ok()).collect();
+        deps.insert(std::fs::canonicalize(built.join("include/generated/autoconf.h"))?);
+        units.push(Unit { name, argv, deps, truth: nothing, took: Duration::ZERO });
+    }
+    let start = Instant::now();
+    let (mut texts, _) = build.texts(&units, &[])?;
+    let sensitive = texts.sensitive().count();
+    say(&format!("all texts of the base: {:.2} s, {sensitive} names lead to a line", start.elapsed().as_secs_f64()));
+    let list = std::fs::read_to_string(patches.join("series"))?;
+    for name in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let patch = patches.join(name).to_string_lossy().into_owned();
+        let stat = Command::new("git").arg("-C").arg(source).args(["apply", "--numstat", &patch]).output()?;
+        let text = String::from_utf8_lossy(&stat.stdout).into_owned();
+        let paths = text.lines().filter_map(|line| line.split('\t').nth(2)).map(|path| source.join(path));
+        let old: Vec<(PathBuf, Option<Vec<u8>>)> = paths.map(|path| (path.clone(), std::fs::read(path).ok())).collect();
+        git(source, &["apply", "--whitespace=nowarn", &patch])?;
+        for (path, before) in old {
+            let readers = units.iter().filter(|unit| unit.deps.contains(&path)).count();
+            let (Some(before), Ok(after), true) = (before, std::fs::read(&path), readers > 0) else { continue };
+            let (old, new) = (reduce(&before, &build.autoconf), reduce(&after, &build.autoconf));
+            let text = matches!((&old, &new), (Ok(old), Ok(new)) if old.text() == new.text());
+            let same = texts.same(&path.to_string_lossy(), &before, &after);
+            let what = if same { "same" } else if text { "lines differ" } else { "differs" };
+            let path = path.strip_prefix(source).unwrap_or(&path).display();
+            say(&format!("{name}: {path}, {readers} readers: {what}"));
+        }
+    }
+    git(source, &["checkout", "-q", "."])?;
+    git(source, &["clean", "-fdq"])?;
+    Ok(0)
 }
 
 fn mean(build: &Build) -> f64 {

@@ -217,7 +217,7 @@ mod tests {
     fn counted(text: &str) -> Vec<String> {
         let reduced = reduce(text.as_bytes(), &Autoconf::unknown()).unwrap();
         let macros: Vec<_> = reduced.macros().iter().collect();
-        let sensitive = leads_to_line(&macros, &|it| reduced.words().contains(&it));
+        let sensitive = leads_to_line(&macros, &|it| reduced.words().contains(&it), None);
         let text = String::from_utf8(reduced.with_lines(&sensitive)).unwrap();
         text.lines().filter_map(|line| Some(line.strip_prefix('\u{2}')?.split(' ').next()?.to_owned())).collect()
     }
@@ -258,7 +258,7 @@ mod tests {
     fn blank_lines_matter_before_lines_that_count_only() {
         let reduced = |text: &str| {
             let reduced = reduce(text.as_bytes(), &Autoconf::unknown()).unwrap();
-            let sensitive = leads_to_line(&[], &|_| true);
+            let sensitive = leads_to_line(&[], &|_| true, None);
             reduced.digest(&sensitive)
         };
         assert_eq!(reduced("int a;\nint b;\n"), reduced("int a;\n\n/* x */\nint b;\n"));

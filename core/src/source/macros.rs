@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::flow::{Call, Flow, Reach};
 use super::lex::{Refused, is_blank, is_word};
 
 /// The hash of an identifier or a number.
@@ -66,12 +67,24 @@ pub struct Macro {
     pastes: Vec<Vec<Piece>>,
     /// Its text opens a parenthesis that it does not close.
     opens: bool,
+    /// Calls in its text.
+    pub(super) calls: Vec<Call>,
+    /// Words in its text that call nothing, or it is not clear with what.
+    pub(super) loose: Vec<Word>,
 }
 
 impl Macro {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn uses(&self) -> &[Word] {
+        &self.uses
+    }
+
+    pub(super) fn pastes_words(&self) -> bool {
+        !self.pastes.is_empty()
     }
 }
 
@@ -113,6 +126,7 @@ pub(super) fn define(text: &[u8]) -> Result<Macro, Refused> {
     }
     let mut run: Vec<Piece> = Vec::new();
     let (mut joined, mut before, mut open) = (false, 0, 0_u32);
+    let mut calls = Calls::default();
     while at < text.len() {
         let byte = text[at];
         if is_blank(byte) {
@@ -139,26 +153,73 @@ pub(super) fn define(text: &[u8]) -> Result<Macro, Refused> {
             let piece = &text[at..end];
             if parameters.contains(piece) {
                 run.push(Piece::Any);
+                calls.parameter(&mut made);
             } else {
                 made.uses.push(word(piece));
+                calls.word(&mut made, word(piece));
                 run.push(Piece::Fixed(utf8(at, end)?.to_owned()));
             }
             at = end;
         } else {
             finish(&mut run, &mut made.pastes);
             match byte {
-                b'(' => open += 1,
-                b')' => open = open.saturating_sub(1),
-                _ => {}
+                b'(' => {
+                    open += 1;
+                    calls.open();
+                }
+                b')' => {
+                    open = open.saturating_sub(1);
+                    calls.close(&mut made);
+                }
+                _ => calls.other(&mut made),
             }
             at = if matches!(byte, b'"' | b'\'') { skip_literal(text, at) } else { at + 1 };
         }
     }
     made.opens = open > 0;
+    calls.end(&mut made);
     finish(&mut run, &mut made.pastes);
     made.uses.sort_unstable();
     made.uses.dedup();
     Ok(made)
+}
+
+/// The calls of a text, while it is read.
+#[derive(Default)]
+struct Calls {
+    before: Option<Word>,
+    /// Those that are open.
+    open: Vec<Option<Call>>,
+}
+
+impl Calls {
+    fn word(&mut self, made: &mut Macro, it: Word) {
+        made.loose.extend(self.before.replace(it));
+        self.open.iter_mut().flatten().for_each(|call| call.words.push(it));
+    }
+
+    fn parameter(&mut self, made: &mut Macro) {
+        self.other(made);
+        self.open.iter_mut().flatten().for_each(|call| call.passes = true);
+    }
+
+    fn open(&mut self) {
+        self.open.push(self.before.take().map(|name| Call { name, words: Vec::new(), passes: false }));
+    }
+
+    fn close(&mut self, made: &mut Macro) {
+        self.other(made);
+        made.calls.extend(self.open.pop().flatten());
+    }
+
+    fn other(&mut self, made: &mut Macro) {
+        made.loose.extend(self.before.take());
+    }
+
+    fn end(mut self, made: &mut Macro) {
+        self.other(made);
+        made.loose.extend(self.open.into_iter().flatten().map(|call| call.name));
+    }
 }
 
 fn finish(run: &mut Vec<Piece>, pastes: &mut Vec<Vec<Piece>>) {
@@ -204,40 +265,91 @@ impl Sensitive {
 }
 
 /// Which macros of a compile may lead to the number of a line, from all macros of all its inputs (those of the command
-/// line too) and from a test whether a word stands anywhere in these inputs.
-pub fn leads_to_line(macros: &[&Macro], is_word: &dyn Fn(Word) -> bool) -> Sensitive {
+/// line too), from a test whether a word stands anywhere in these inputs, and from their calls; without these a macro may be
+/// called with anything.
+pub fn leads_to_line(macros: &[&Macro], is_word: &dyn Fn(Word) -> bool, flow: Option<&Flow>) -> Sensitive {
     let opening: Vec<&str> = macros.iter().filter(|it| it.opens).map(|it| it.name()).collect();
+    let mut search = Search::of(macros, is_word, flow);
     Sensitive {
-        words: leads_to(&["__LINE__", "__builtin_LINE"], macros, is_word),
-        opens: if opening.is_empty() { Words::default() } else { leads_to(&opening, macros, is_word) },
+        words: search.leads_to(&["__LINE__", "__builtin_LINE"]),
+        opens: if opening.is_empty() { Words::default() } else { search.leads_to(&opening) },
     }
 }
 
-/// Which macros may lead to one of these names, and the names.
-fn leads_to(seeds: &[&str], macros: &[&Macro], is_word: &dyn Fn(Word) -> bool) -> Words {
-    let mut users: HashMap<Word, Vec<&Macro>, BuildHasherDefault<Already>> = HashMap::default();
-    for it in macros {
-        it.uses.iter().for_each(|used| users.entry(*used).or_default().push(it));
-    }
-    let mut pasting: Vec<&Macro> = macros.iter().filter(|it| !it.pastes.is_empty()).copied().collect();
-    let mut found: Words = seeds.iter().map(|seed| word(seed.as_bytes())).collect();
-    let mut names: Vec<&str> = seeds.to_vec();
-    let mut at = 0;
-    while let Some(name) = names.get(at).copied() {
-        at += 1;
-        let mut add = |it: &&'_ Macro| found.insert(word(it.name.as_bytes()));
-        let by_use = users.remove(&word(name.as_bytes())).unwrap_or_default();
-        names.extend(by_use.into_iter().filter(&mut add).map(|it| it.name.as_str()));
-        let mut target = Target::new(name, is_word);
-        pasting.retain(|it| {
-            let leads = it.pastes.iter().any(|run| target.may_come_of(run));
-            if leads && add(it) {
-                names.push(&it.name);
+/// Finds the macros that may lead to a name.
+struct Search<'a> {
+    is_word: &'a dyn Fn(Word) -> bool,
+    users: HashMap<Word, Vec<&'a Macro>, BuildHasherDefault<Already>>,
+    pasting: Vec<&'a Macro>,
+    reach: Option<Reach<'a>>,
+    /// Names that a paste may make, of macros whose arguments matter.
+    made: Words,
+}
+
+impl<'a> Search<'a> {
+    fn of(macros: &[&'a Macro], is_word: &'a dyn Fn(Word) -> bool, flow: Option<&'a Flow>) -> Self {
+        let mut users: HashMap<Word, Vec<&Macro>, BuildHasherDefault<Already>> = HashMap::default();
+        for it in macros {
+            it.uses.iter().for_each(|used| users.entry(*used).or_default().push(it));
+        }
+        let pasting: Vec<&Macro> = macros.iter().filter(|it| !it.pastes.is_empty()).copied().collect();
+        let reach = flow.map(|flow| Reach::of(macros, flow));
+        let mut search = Self { is_word, users, pasting, reach, made: Words::default() };
+        // What may be called by a name that is made may be called with anything: until nothing more is made.
+        let handing_on: Vec<&str> =
+            search.reach.as_ref().map(|reach| reach.handing_on(&search.pasting)).into_iter().flatten().collect();
+        let candidates: Vec<(&str, Vec<&Macro>)> =
+            handing_on.into_iter().map(|name| (name, search.coarse(name))).filter(|(_, by)| !by.is_empty()).collect();
+        loop {
+            let before = search.made.len();
+            for (name, by) in &candidates {
+                let it = word(name.as_bytes());
+                if !search.made.contains(&it) && by.iter().any(|by| search.may_make(by, name)) {
+                    search.made.insert(it);
+                }
             }
-            !leads
-        });
+            if search.made.len() == before {
+                return search;
+            }
+        }
     }
-    found
+
+    /// The macros that may make a name of any words.
+    fn coarse(&self, name: &str) -> Vec<&'a Macro> {
+        let mut target = Target::new(name, self.is_word);
+        let may = |it: &&&Macro| it.pastes.iter().any(|run| target.may_come_of(run));
+        self.pasting.iter().filter(may).copied().collect()
+    }
+
+    /// Whether a macro may make a name of the words that may be its arguments.
+    fn may_make(&self, by: &Macro, name: &str) -> bool {
+        let Some(words) = self.reach.as_ref().and_then(|reach| reach.arguments(&by.name, &self.made)) else {
+            return true;
+        };
+        let is_word = |it: Word| words.contains(&it);
+        let mut target = Target::new(name, &is_word);
+        by.pastes.iter().any(|run| target.may_come_of(run))
+    }
+
+    /// The macros that may lead to one of these names, and the names.
+    fn leads_to(&mut self, seeds: &[&'a str]) -> Words {
+        let mut found: Words = seeds.iter().map(|seed| word(seed.as_bytes())).collect();
+        let mut names: Vec<&str> = seeds.to_vec();
+        let mut at = 0;
+        while let Some(name) = names.get(at).copied() {
+            at += 1;
+            let by_use = self.users.get(&word(name.as_bytes())).into_iter().flatten().copied();
+            let by_paste = self.coarse(name);
+            let by_paste = by_paste.into_iter().filter(|by| !found.contains(&word(by.name.as_bytes())));
+            let by_paste: Vec<&Macro> = by_paste.filter(|by| self.may_make(by, name)).collect();
+            for it in by_use.chain(by_paste) {
+                if found.insert(word(it.name.as_bytes())) {
+                    names.push(&it.name);
+                }
+            }
+        }
+        found
+    }
 }
 
 /// Most pieces, words of one letter counted as two, of which an argument of `##` is itself taken to be made.
@@ -305,28 +417,12 @@ impl<'a> Target<'a> {
         false
     }
 
-    /// Whether a part of the name can be the argument of a `##`: a word of the sources, or a few of them joined before.
+    /// Whether a part of the name can be the argument of a `##`.
     fn is_made(&mut self, from: usize, to: usize) -> bool {
         if let Some(known) = self.made.get(&(from, to)) {
             return *known;
         }
-        // The fewest pieces of which each beginning of the part is made.
-        let text = &self.name[from..];
-        let mut pieces: Vec<Option<u32>> = vec![None; text.len() + 1];
-        pieces[0] = Some(0);
-        for start in 0..text.len() {
-            let Some(before) = pieces[start].filter(|before| *before < MAX_PIECES) else { continue };
-            for end in start + 1..=text.len() {
-                let cost = before + if end - start == 1 { 2 } else { 1 };
-                let better = cost <= MAX_PIECES && pieces[end].is_none_or(|known| cost < known);
-                if better {
-                    let it = word(&text[start..end]);
-                    if it != self.whole && (self.is_word)(it) {
-                        pieces[end] = Some(cost);
-                    }
-                }
-            }
-        }
+        let pieces = pieces(&self.name[from..], &|it| it != self.whole && (self.is_word)(it));
         for (length, cost) in pieces.iter().enumerate() {
             self.made.insert((from, from + length), cost.is_some());
         }
@@ -334,10 +430,33 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Whether a name can be joined of a few words.
+pub(super) fn is_joined(name: &[u8], is_word: &dyn Fn(Word) -> bool) -> bool {
+    name.len() > MAX_NAME || pieces(name, is_word).last().is_some_and(Option::is_some)
+}
+
+/// For each beginning of a text the fewest words of which it is made, joined by pastes before; `None`: too many.
+fn pieces(text: &[u8], is_word: &dyn Fn(Word) -> bool) -> Vec<Option<u32>> {
+    let mut pieces: Vec<Option<u32>> = vec![None; text.len() + 1];
+    pieces[0] = Some(0);
+    for start in 0..text.len() {
+        let Some(before) = pieces[start].filter(|before| *before < MAX_PIECES) else { continue };
+        for end in start + 1..=text.len() {
+            let cost = before + if end - start == 1 { 2 } else { 1 };
+            if cost <= MAX_PIECES && pieces[end].is_none_or(|known| cost < known) && is_word(word(&text[start..end])) {
+                pieces[end] = Some(cost);
+            }
+        }
+    }
+    pieces
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::condition::Autoconf;
+    use super::super::reduce::reduce;
     use super::*;
 
     fn sensitive(defines: &[&str], others: &[&str]) -> Vec<String> {
@@ -345,7 +464,7 @@ mod tests {
         let mut words: Words = others.iter().map(|it| word(it.as_bytes())).collect();
         words.extend(macros.iter().flat_map(|it| it.uses.iter().copied()));
         words.extend(macros.iter().map(|it| word(it.name.as_bytes())));
-        let found = leads_to_line(&macros.iter().collect::<Vec<_>>(), &|it| words.contains(&it));
+        let found = leads_to_line(&macros.iter().collect::<Vec<_>>(), &|it| words.contains(&it), None);
         macros.iter().filter(|it| found.has(word(it.name.as_bytes()))).map(|it| it.name.clone()).collect()
     }
 
@@ -379,6 +498,55 @@ mod tests {
     }
 
     #[test]
+    fn what_is_pasted_are_the_arguments_of_a_macro() {
+        let sensitive = |text: &str| {
+            let reduced = reduce(text.as_bytes(), &Autoconf::unknown()).unwrap();
+            let mut flow = Flow::default();
+            flow.take(&reduced.marks);
+            let macros: Vec<&Macro> = reduced.macros().iter().collect();
+            let found = leads_to_line(&macros, &|it| reduced.words().contains(&it), Some(&flow));
+            found.has(word(b"CAT"))
+        };
+        let head = "#define WARN_ON __LINE__\n#define CAT(a, b) a##b\nint WARN, _ON;\n";
+        for (text, want) in [
+            ("", false),
+            ("CAT(a, b);\n", false),
+            ("CAT(WARN, _ON);\n", true),
+            ("CAT(x, f(WARN, g(_ON)));\n", true),
+            ("CAT(WARN, x); CAT(y, _ON);\n", true),
+            ("CAT(a, b); f(WARN, _ON);\n", false),
+            // Called with what is not seen.
+            ("#define ALSO CAT\n", true),
+            ("f(CAT);\n", true),
+            ("CAT\n", true),
+            ("#if A\nCAT(a,\n#else\nCAT(b,\n#endif\nc)\n", true),
+            ("CAT(\n#include \"a.h\"\n)\n", true),
+            ("#ifdef CAT\n#undef CAT\n#endif\n", false),
+            ("#if CAT(1, 2)\n#endif\n", true),
+            ("CAT\n#ifdef CAT\n#endif\n(1)\n", true),
+            // Handed on.
+            ("#define CAT2(a, b) CAT(a, b)\nCAT2(WARN, _ON);\n", true),
+            // Which argument goes where is not looked at.
+            ("#define CAT2(a, b) CAT(1, b)\nCAT2(WARN, _ON);\n", true),
+            ("#define CAT2(a, b) f(a) CAT(c, d)\nCAT2(WARN, _ON);\n", false),
+            ("#define CAT2(a, b) CAT(WARN, b)\nCAT2(x, _ON);\n", true),
+            ("#define CAT2(a...) CAT(a)\n#define CAT3 CAT2\nCAT3(a, b);\n", true),
+            ("#define CAT2(...) CAT(__VA_ARGS__)\nCAT2(WARN, _ON);\n", true),
+            // Expanded before.
+            ("#define A WARN\n#define CAT2(a, b) CAT(a, b)\nCAT2(A, _ON);\n", true),
+            ("#define A(x) B x\n#define B WARN\n#define CAT2(a, b) CAT(a, b)\nCAT2(A(1), _ON);\n", true),
+            ("#define AB WARN\n#define CAT2(a, b) CAT(a, b)\nCAT2(CAT(A, B), _ON);\n", true),
+            ("CAT(CAT(WA, RN), _ON);\nint WA, RN;\n", true),
+            // Called by a name that is made.
+            ("#define CAT2(a, b) CAT(a, b)\n#define OTHER(x) x##2\nOTHER(CAT)(WARN, _ON);\n", true),
+            ("#define K2(a, b) CAT(a, b)\n#define OTHER(x) x##2\nOTHER(K)(WARN, _ON);\n", true),
+            ("#define K2(a, b) CAT(a, b)\n#define OTHER(x) x##3\nOTHER(K)(WARN, _ON);\n", false),
+        ] {
+            assert_eq!(sensitive(&format!("{head}{text}")), want, "{text}");
+        }
+    }
+
+    #[test]
     fn definitions_that_are_refused() {
         for text in ["", "1", "(x)", "A$B 1", "\u{e4} 1", "A\u{e4} 1", "A(x", "A x %:%: y"] {
             assert!(define(text.as_bytes()).is_err(), "{text}");
@@ -389,7 +557,7 @@ mod tests {
         #[test]
         fn any_text_gives_an_answer(text in "([AB]|x|##|#|[(),.\"' \\\\]){0,20}|.{0,30}") {
             if let Ok(made) = define(text.as_bytes()) {
-                leads_to_line(&[&made], &|_| true);
+                leads_to_line(&[&made], &|_| true, None);
             }
         }
     }

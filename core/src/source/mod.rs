@@ -6,6 +6,7 @@
 
 pub mod condition;
 pub mod facts;
+mod flow;
 mod lex;
 mod lines;
 pub mod macros;
@@ -16,6 +17,7 @@ pub mod texts;
 
 pub use condition::Autoconf;
 pub use facts::{Facts, Include};
+pub use flow::Flow;
 pub use lex::Refused;
 pub use reduce::{Reduced, reduce};
 pub use search::SearchPath;

@@ -351,7 +351,12 @@ impl Reducer<'_> {
                 self.keep_directive(line, Kind::Include);
                 Ok(())
             }
-            b"" | b"undef" | b"pragma" | b"error" | b"warning" | b"ident" | b"sccs" | b"assert" | b"unassert" => {
+            b"undef" => {
+                self.out.marks.truncate(self.first_mark);
+                self.keep_directive(line, Kind::Other);
+                Ok(())
+            }
+            b"" | b"pragma" | b"error" | b"warning" | b"ident" | b"sccs" | b"assert" | b"unassert" => {
                 self.keep_directive(line, Kind::Other);
                 Ok(())
             }
@@ -418,7 +423,13 @@ impl Reducer<'_> {
         };
         self.frames.push(Frame { group, has_else: false });
         match group {
-            Group::Open(_) => self.keep_directive(line, Kind::If),
+            Group::Open(_) => {
+                if name != b"if" {
+                    // Its name is not expanded.
+                    self.out.marks.truncate(self.first_mark);
+                }
+                self.keep_directive(line, Kind::If);
+            }
             Group::Taken | Group::Waiting | Group::Done | Group::Dead => self.drop_directive(line),
         }
         Ok(())
