@@ -5,6 +5,7 @@ use std::fmt::Write;
 use bombproof_core::diagnostic::Severity;
 use bombproof_core::digest::Digest;
 use bombproof_core::id::{Oid, PatchIndex, TargetName};
+use bombproof_core::kbuild::record::Known;
 use bombproof_core::outcome::{LinkCheck, Outcome, StateResult};
 use bombproof_core::report::model::{Report, Verdict};
 use bombproof_store::home::Home;
@@ -220,11 +221,13 @@ fn evidence(home: &Home, one: &One, tree: &str, out: &mut String) {
     let failed = this.units.values().filter(|unit| !unit.ok).count();
     let _ = writeln!(
         out,
-        "state      {} units ({failed} failed), {} source files read, {} compiles and {:.1} s of compiler time to find out",
+        "state      {} units ({failed} failed), {} source files read; {} compiles run ({:.1} s), {} known, {} not needed",
         this.units.len(),
         this.inputs.len(),
         this.cost.compiles,
-        f64::from(u32::try_from(this.cost.compile_cpu_ms).unwrap_or(u32::MAX)) / 1000.0
+        f64::from(u32::try_from(this.cost.compile_cpu_ms).unwrap_or(u32::MAX)) / 1000.0,
+        this.cost.cached,
+        this.cost.by_token
     );
     if !this.why.is_empty() {
         let link = match this.link {
@@ -234,11 +237,19 @@ fn evidence(home: &Home, one: &One, tree: &str, out: &mut String) {
         };
         let _ = writeln!(out, "steps      {}{link}", this.why);
     }
-    for (unit, input) in this.made.iter().take(MADE_SHOWN) {
-        let _ = writeln!(out, "compiled   {unit}, because it reads {input}");
-    }
-    if this.made.len() > MADE_SHOWN {
-        let _ = writeln!(out, "           and {} more", this.made.len() - MADE_SHOWN);
+    for (known, word) in [(Known::Ran, "compiled   "), (Known::Cached, "known      "), (Known::Token, "no change  ")] {
+        let of: Vec<_> = this.made.iter().filter(|(_, asked)| asked.known == known).collect();
+        for (unit, asked) in of.iter().take(MADE_SHOWN) {
+            let why = match (known, asked.because.as_str()) {
+                (Known::Token, _) => ": no compiler sees what changed".to_owned(),
+                (Known::Ran | Known::Cached, "") => String::new(),
+                (Known::Ran | Known::Cached, path) => format!(", because it reads {path}"),
+            };
+            let _ = writeln!(out, "{word}{unit}{why}");
+        }
+        if of.len() > MADE_SHOWN {
+            let _ = writeln!(out, "           and {} more", of.len() - MADE_SHOWN);
+        }
     }
     let before = one.patch.previous().and_then(|before| one.request.states.get(before.as_usize()));
     if let Some(before) = before.and_then(|(_, tree)| result(tree)) {

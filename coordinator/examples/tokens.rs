@@ -37,9 +37,7 @@ fn main() -> Result<(), Failed> {
     let unsound = match words.as_slice() {
         ["series", source, built, patches] => series(&path(source)?, &path(built)?, &path(patches)?)?,
         ["says", source, built, patches] => says(&path(source)?, &path(built)?, &path(patches)?)?,
-        ["edits", source, built, seed, count] => {
-            edits(&path(source)?, &path(built)?, seed.parse()?, count.parse()?)?
-        }
+        ["edits", source, built, seed, count] => edits(&path(source)?, &path(built)?, seed.parse()?, count.parse()?)?,
         ["texts", kconfig, seed, count] => made_up::run(&path(kconfig)?, seed.parse()?, count.parse()?)?,
         _ => return Err("usage: tokens series|edits|texts ...".into()),
     };
@@ -161,10 +159,7 @@ fn commands(built: &Path) -> Result<Vec<(String, Vec<String>)>, Failed> {
 }
 
 /// Runs one thing for each of many on some threads.
-fn each<T: Send, R: Send>(
-    many: Vec<T>,
-    run: impl Fn(usize, T) -> Result<R, Failed> + Sync,
-) -> Result<Vec<R>, Failed> {
+fn each<T: Send, R: Send>(many: Vec<T>, run: impl Fn(usize, T) -> Result<R, Failed> + Sync) -> Result<Vec<R>, Failed> {
     let todo = Mutex::new(many.into_iter().enumerate().collect::<Vec<_>>());
     let done = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -344,7 +339,8 @@ fn series(source: &Path, built: &Path, patches: &Path) -> Result<usize, Failed> 
         let mut here = Count::default();
         let mut grown = false;
         for (before, after) in again {
-            let reads: Vec<bool> = same.iter().filter(|(path, _)| before.deps.contains(**path)).map(|it| *it.1).collect();
+            let reads: Vec<bool> =
+                same.iter().filter(|(path, _)| before.deps.contains(**path)).map(|it| *it.1).collect();
             let doubtful = before.deps.iter().any(|path| texts.refuses(&path.to_string_lossy()));
             let says = !doubtful && reads.iter().all(|same| *same);
             let truth = before.truth == after.truth;
@@ -374,7 +370,10 @@ fn series(source: &Path, built: &Path, patches: &Path) -> Result<usize, Failed> 
     say(&format!("units and states: {states}"));
     say(&format!("of these, where the unit reads one changed file: {files}"));
     let one = compares.as_secs_f64() * 1e3 / f64::from(compared.max(1));
-    say(&format!("{compared} comparisons of files, {one:.2} ms each; gcc -E takes {:.1} ms for one unit", mean(&build) * 1e3));
+    say(&format!(
+        "{compared} comparisons of files, {one:.2} ms each; gcc -E takes {:.1} ms for one unit",
+        mean(&build) * 1e3
+    ));
     Ok(states.unsound)
 }
 
@@ -412,7 +411,13 @@ fn says(source: &Path, built: &Path, patches: &Path) -> Result<usize, Failed> {
             let (old, new) = (reduce(&before, &build.autoconf), reduce(&after, &build.autoconf));
             let text = matches!((&old, &new), (Ok(old), Ok(new)) if old.text() == new.text());
             let same = texts.same(&path.to_string_lossy(), &before, &after);
-            let what = if same { "same" } else if text { "lines differ" } else { "differs" };
+            let what = if same {
+                "same"
+            } else if text {
+                "lines differ"
+            } else {
+                "differs"
+            };
             let path = path.strip_prefix(source).unwrap_or(&path).display();
             say(&format!("{name}: {path}, {readers} readers: {what}"));
         }
@@ -480,13 +485,14 @@ fn edits(source: &Path, built: &Path, seed: u64, count: usize) -> Result<usize, 
                 build.texts(&units, &later)?.0.same(&path, &before, &after)
             }
             (Ok(old), Ok(new)) if old.text() == new.text() && !is_early => {
-                let mut texts = if old.macros() == reduce(&text, &config).map(|it| it.macros().to_vec()).unwrap_or_default() {
-                    texts.lock().map_err(|_| "poisoned")?.clone()
-                } else {
-                    let mut more = texts.lock().map_err(|_| "poisoned")?.clone();
-                    more.take(&path, &before);
-                    more
-                };
+                let mut texts =
+                    if old.macros() == reduce(&text, &config).map(|it| it.macros().to_vec()).unwrap_or_default() {
+                        texts.lock().map_err(|_| "poisoned")?.clone()
+                    } else {
+                        let mut more = texts.lock().map_err(|_| "poisoned")?.clone();
+                        more.take(&path, &before);
+                        more
+                    };
                 texts.same(&path, &before, &after)
             }
             (Ok(_), Ok(_)) => false,

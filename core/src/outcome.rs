@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::digest::Digest;
+use crate::kbuild::record::Known;
 use crate::shared::{Shared, SharedMap, SharedSet};
 
 mod delta;
@@ -195,9 +196,18 @@ pub struct StateResult {
     /// Why make ran, or what took its place; empty where that is not known.
     #[serde(default)]
     pub why: String,
-    /// The units that were compiled for this state, each with the changed file that it reads; empty where make decided.
+    /// The units whose compiles were asked for by what changed in this state.
     #[serde(default)]
-    pub made: BTreeMap<String, String>,
+    pub made: BTreeMap<String, Asked>,
+}
+
+/// Why a compile was asked for, and what came of that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// A changed file that it reads; empty where none is known, as for one that is new.
+    pub because: String,
+    /// Whether it had to run.
+    pub known: Known,
 }
 
 /// What the link verdict rests on.

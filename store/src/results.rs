@@ -17,7 +17,7 @@ pub use files::FileResults;
 /// Changed whenever the meaning of a stored result changes: older results are then not found.
 ///
 /// A version of bombproof that meets results of another version ignores them and builds again.
-pub const RULES_VERSION: u32 = 3;
+pub const RULES_VERSION: u32 = 4;
 
 /// Names a result: a target (with its toolchain) and a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,7 +120,14 @@ pub(crate) mod laws {
             cost: Cost { compiles: 3, ..Cost::default() },
             link: LinkCheck::Symbols,
             why: "the link sees no difference".to_owned(),
-            made: [("a.o".to_owned(), "a.c".to_owned())].into(),
+            made: [(
+                "a.o".to_owned(),
+                bombproof_core::outcome::Asked {
+                    because: "a.c".to_owned(),
+                    known: bombproof_core::kbuild::record::Known::Cached,
+                },
+            )]
+            .into(),
             ..StateResult::trouble(Trouble::Interrupted)
         }
     }

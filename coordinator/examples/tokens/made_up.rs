@@ -10,7 +10,8 @@ use bombproof_core::source::{Autoconf, Facts, Texts, reduce};
 use super::edit::{self, Random};
 use super::{Count, Failed, THREADS, keep, preprocess, say};
 
-const AUTOCONF: &str = "#define CONFIG_64BIT 1\n#define CONFIG_HZ 250\n#define CONFIG_MOD_MODULE 1\n#define CONFIG_NAME \"x\"\n";
+const AUTOCONF: &str =
+    "#define CONFIG_64BIT 1\n#define CONFIG_HZ 250\n#define CONFIG_MOD_MODULE 1\n#define CONFIG_NAME \"x\"\n";
 
 /// What hard lines use.
 const HEAD: &str = "#define zz_id(x) x\n#define WARN_ON(x) ({ zz_warn(x, __LINE__, #x); })\n#define BUG_ON(x) if (x) WARN_ON(x)\n\
@@ -128,7 +129,9 @@ pub(super) fn run(kconfig: &Path, seed: u64, count: usize) -> Result<usize, Fail
             return Ok(());
         }
         let mut argv: Vec<String> =
-            ["gcc", "-E", "-nostdinc", "-Wall", "-Wextra", "-Wundef", "-std=gnu11", "-I.", "-include"].map(str::to_owned).into();
+            ["gcc", "-E", "-nostdinc", "-Wall", "-Wextra", "-Wundef", "-std=gnu11", "-I.", "-include"]
+                .map(str::to_owned)
+                .into();
         argv.extend([kconfig.to_string_lossy().into_owned(), name.to_owned()]);
         let mut truths = Vec::new();
         for version in [&before, &after] {

@@ -16,7 +16,7 @@ use bombproof_core::id::PatchIndex;
 use bombproof_core::kbuild::interface::{self, Interface, Linked};
 use bombproof_core::kbuild::record::Known;
 use bombproof_core::kbuild::roots::Roots;
-use bombproof_core::outcome::{LinkCheck, Outcome, Scope, StateResult, Trouble, Unit};
+use bombproof_core::outcome::{Asked, LinkCheck, Outcome, Scope, StateResult, Trouble, Unit};
 use bombproof_core::plan::alike::Alike;
 use bombproof_core::plan::compose::{Made, compose};
 use bombproof_core::plan::graph::Graph;
@@ -519,7 +519,7 @@ impl<'a, 'b> Driver<'a, 'b> {
                         self.made.extend(blob);
                     }
                     if number < own {
-                        made.push(Made { output, unit, because });
+                        made.push(Made { output, unit, asked: Asked { because, known: done.known } });
                     }
                 }
                 Err(why) => drop(problem.get_or_insert(why)),
@@ -535,6 +535,8 @@ impl<'a, 'b> Driver<'a, 'b> {
         cost.by_token = u32::try_from(step.settled.len()).unwrap_or(u32::MAX);
         cost.wall_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         result.cost = cost;
+        let token = || Asked { because: String::new(), known: Known::Token };
+        result.made.extend(step.settled.keys().map(|unit| (unit.to_string(), token())));
         if problem.is_none() && result.outcome == Outcome::Built {
             match link::check(&reference.graph, &reference.linked, &self.now) {
                 Ok(LinkCheck::Symbols) if step.place + 1 == self.states.len() => {

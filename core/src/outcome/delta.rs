@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cost, LinkCheck, Outcome, Scope, ScopeState, StateResult, Unit};
+use super::{Asked, Cost, LinkCheck, Outcome, Scope, ScopeState, StateResult, Unit};
 use crate::shared::{Shared, SharedMap, SharedSet};
 
 /// What makes one result of another.
@@ -45,7 +45,7 @@ pub struct Own {
     cost: Cost,
     link: LinkCheck,
     why: String,
-    made: BTreeMap<String, String>,
+    made: BTreeMap<String, Asked>,
 }
 
 /// Entries of a map that are otherwise.
@@ -172,6 +172,7 @@ mod tests {
     use super::*;
     use crate::diagnostic::{Diagnostic, Location, Severity, Tool};
     use crate::digest::Digest;
+    use crate::kbuild::record::Known;
     use crate::outcome::{Failure, Stage};
 
     fn diagnostic(line: u32) -> Diagnostic {
@@ -221,7 +222,7 @@ mod tests {
                 cost: Cost { compiles, ..Cost::default() },
                 link: if fails { LinkCheck::None } else { LinkCheck::Run },
                 why,
-                made,
+                made: made.into_iter().map(|(unit, because)| (unit, Asked { because, known: Known::Ran })).collect(),
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::kbuild::log;
-use crate::outcome::{Cost, Failure, LinkCheck, Outcome, Scope, StateResult, Unit};
+use crate::outcome::{Asked, Cost, Failure, LinkCheck, Outcome, Scope, StateResult, Unit};
 
 /// A unit that was made for a state.
 #[derive(Clone, Debug)]
@@ -12,8 +12,8 @@ pub struct Made {
     pub output: Arc<str>,
     /// What became of it.
     pub unit: Unit,
-    /// The changed file that it reads.
-    pub because: String,
+    /// Why, and whether its compile had to run.
+    pub asked: Asked,
 }
 
 /// The result of a state in which only these units are not what they were.
@@ -58,7 +58,7 @@ pub fn compose(
     result.link = LinkCheck::None;
     result.cost = Cost::default();
     result.why = String::new();
-    result.made = made.iter().map(|it| (it.output.to_string(), it.because.clone())).collect();
+    result.made = made.iter().map(|it| (it.output.to_string(), it.asked.clone())).collect();
     result
 }
 
@@ -72,6 +72,7 @@ mod tests {
     use super::*;
     use crate::diagnostic::{Diagnostic, Location, Severity, Tool};
     use crate::digest::Digest;
+    use crate::kbuild::record::Known;
     use crate::outcome::{ScopeState, Stage, Trouble};
 
     fn unit(ok: bool) -> Unit {
@@ -105,8 +106,12 @@ mod tests {
         result
     }
 
+    fn asked(because: &str) -> Asked {
+        Asked { because: because.to_owned(), known: Known::Ran }
+    }
+
     fn made(ok: bool) -> Made {
-        Made { output: Arc::from("a.o"), unit: unit(ok), because: "a.c".to_owned() }
+        Made { output: Arc::from("a.o"), unit: unit(ok), asked: asked("a.c") }
     }
 
     #[test]
@@ -125,7 +130,7 @@ mod tests {
         assert_eq!(healed.outcome, Outcome::Built);
         assert!(healed.scopes[&Scope::Modpost].known);
         assert!(healed.inputs.contains("new.h"));
-        assert_eq!(healed.made["a.o"], "a.c");
+        assert_eq!(healed.made["a.o"], asked("a.c"));
     }
 
     #[test]

@@ -36,12 +36,15 @@ pub fn build(frame: Frame, facts: &Facts<'_>) -> Report {
             if !paid.insert(std::ptr::from_ref(*result)) {
                 continue;
             }
-            actions.planned += result.cost.compiles;
+            let known = result.cost.cached + result.cost.by_token;
+            actions.planned += result.cost.compiles + known;
             if *cached {
-                actions.cached += result.cost.compiles;
+                actions.cached += result.cost.compiles + known;
                 cost.states_cached += 1;
             } else {
                 actions.executed += result.cost.compiles;
+                actions.cached += known;
+                actions.by_token += result.cost.by_token;
                 cost.kbuild_steps += result.cost.kbuild_steps;
                 cost.compile_cpu_ms += result.cost.compile_cpu_ms;
                 cost.states_built += 1;
@@ -51,6 +54,8 @@ pub fn build(frame: Frame, facts: &Facts<'_>) -> Report {
                     wall_ms: result.cost.wall_ms,
                     compile_cpu_ms: result.cost.compile_cpu_ms,
                     compiles: result.cost.compiles,
+                    cached: result.cost.cached,
+                    by_token: result.cost.by_token,
                     kbuild_steps: result.cost.kbuild_steps,
                 });
             }

@@ -341,6 +341,12 @@ pub struct StateCost {
     pub compile_cpu_ms: u64,
     /// Compiles that ran.
     pub compiles: u32,
+    /// Compiles that were asked for and known.
+    #[serde(default)]
+    pub cached: u32,
+    /// Compiles that read what changed, in which no compiler sees a difference.
+    #[serde(default)]
+    pub by_token: u32,
     /// Runs of make.
     pub kbuild_steps: u32,
 }
@@ -352,6 +358,9 @@ pub struct ActionCounts {
     pub planned: u32,
     /// What ran.
     pub executed: u32,
-    /// What was known.
+    /// What was known: settled in an earlier run or for another state, or the same to every compiler.
     pub cached: u32,
+    /// Of these, what no compiler sees a difference in.
+    #[serde(default)]
+    pub by_token: u32,
 }

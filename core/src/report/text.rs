@@ -587,12 +587,13 @@ fn closing(report: &Report, style: Style, out: &mut String) {
     let linked = report.verdicts.iter().filter(|entry| entry.link == LinkCheck::Run && !entry.cached).count();
     let _ = writeln!(
         out,
-        "  {} on {}; {} built, {} known from before; {} run, {:.0} s of compiler time; {}; sandbox: {}; run {}",
+        "  {} on {}; {} built, {} known from before; {} run{}, {:.0} s of compiler time; {}; sandbox: {}; run {}",
         clock(cost.wall_ms),
         plural(cost.slots as usize, "slot", "slots"),
         plural(cost.states_built as usize, "state", "states"),
         cost.states_cached,
         plural(cost.actions.executed as usize, "compile", "compiles"),
+        if cost.actions.cached > 0 { format!(" and {} known", cost.actions.cached) } else { String::new() },
         f64::from(u32::try_from(cost.compile_cpu_ms / 100).unwrap_or(u32::MAX)) / 10.0,
         plural(linked, "link", "links"),
         report.run.sandbox,

@@ -287,8 +287,10 @@ fn number(text: &[u8]) -> Option<i64> {
     let digits = text.trim_end_matches(['u', 'U', 'l', 'L']);
     let suffix = text.strip_prefix(digits)?;
     let text = digits;
-    if !matches!(suffix.replace('U', "u").as_str(), "" | "u" | "l" | "L" | "ul" | "uL" | "lu" | "Lu" | "ll" | "LL" | "ull" | "uLL" | "llu" | "LLu")
-    {
+    if !matches!(
+        suffix.replace('U', "u").as_str(),
+        "" | "u" | "l" | "L" | "ul" | "uL" | "lu" | "Lu" | "ll" | "LL" | "ull" | "uLL" | "llu" | "LLu"
+    ) {
         return None;
     }
     let value = if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {

@@ -85,7 +85,8 @@ pub(super) struct Reach<'a> {
 
 impl<'a> Reach<'a> {
     pub(super) fn of(macros: &[&'a Macro], flow: &'a Flow) -> Self {
-        let mut reach = Self { flow, by_name: HashMap::default(), callers: HashMap::default(), loose: flow.loose.clone() };
+        let mut reach =
+            Self { flow, by_name: HashMap::default(), callers: HashMap::default(), loose: flow.loose.clone() };
         for it in macros {
             reach.by_name.entry(word(it.name().as_bytes())).or_default().push(it);
             reach.loose.extend(&it.loose);

@@ -34,10 +34,7 @@ fn what_is_left_out_and_what_is_kept() {
         ("f\n#ifdef CONFIG_OFF\n#endif\ng\n(1)\n", "f\ng\n(1)\n"),
         ("f\n#ifdef CONFIG_OFF\n#endif\n#if A\n(1)\n#endif\n", "f\n#if A\n(1)\n#endif\n"),
         ("int a;", "int a;\n\u{1}no newline\n"),
-        (
-            "#ifdef CONFIG_OFF\n#elif A == \\\n __LINE__\n#endif\n",
-            "#if A ==  __LINE__\n\u{1}goes on\n#endif\n",
-        ),
+        ("#ifdef CONFIG_OFF\n#elif A == \\\n __LINE__\n#endif\n", "#if A ==  __LINE__\n\u{1}goes on\n#endif\n"),
         ("/* fall through */\n#ifdef CONFIG_OFF\n#endif\ncase 2:\n", "/* fall through */\n\u{1}a directive\ncase 2:\n"),
     ] {
         assert_eq!(reduced(text), want, "{text}");

@@ -10,7 +10,9 @@ use bombproof_core::kbuild::invocation::{self, Invocation};
 use bombproof_core::kbuild::log::{self, MachineTrouble};
 use bombproof_core::kbuild::record::{Known as From, Record};
 use bombproof_core::kbuild::roots::{Place, Roots};
-use bombproof_core::outcome::{Failure, LinkCheck, Outcome, Scope, ScopeState, Stage, StateResult, Trouble, Unit};
+use bombproof_core::outcome::{
+    Asked, Failure, LinkCheck, Outcome, Scope, ScopeState, Stage, StateResult, Trouble, Unit,
+};
 use bombproof_core::shared::Shared;
 use serde::{Deserialize, Serialize};
 
@@ -306,6 +308,22 @@ impl Table {
             result.cost.compile_cpu_ms += record.cpu_us / 1000;
         }
         result
+    }
+
+    /// The compiles that a step asked for, each with the first of these changed files that it reads.
+    pub(super) fn asked(&self, step: &Step<'_>, changed: &BTreeSet<&str>) -> BTreeMap<String, Asked> {
+        let compiles = step.records.iter().filter_map(|record| match invocation::read(&record.argv) {
+            Invocation::Compile { output, .. } => {
+                Some((step.roots.place(&record.cwd, &output).into_path(), record.known))
+            }
+            Invocation::Check { .. } | Invocation::Other => None,
+        });
+        let because = |output: &str| {
+            let inputs = self.units.get(output).map(|known| known.inputs.as_slice()).unwrap_or_default();
+            let paths = inputs.iter().filter_map(|place| self.paths.get(*place as usize));
+            paths.into_iter().find(|path| changed.contains(path.as_str())).cloned().unwrap_or_default()
+        };
+        compiles.map(|(output, known)| (output.clone(), Asked { because: because(&output), known })).collect()
     }
 
     fn outcome(&self, step: &Step<'_>) -> Outcome {

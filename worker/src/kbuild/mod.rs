@@ -215,6 +215,10 @@ pub(crate) async fn build(
     };
     memory.table.update(&step, &seen.made, exists, |unit| Some(Digest::of(&std::fs::read(output.join(unit)).ok()?)));
     let mut result = memory.table.result(&step);
+    if let Some(paths) = &paths {
+        // At the base everything is asked for, and nothing changed.
+        result.made = memory.table.asked(&step, &paths.iter().copied().collect());
+    }
     if let (Outcome::Failed(_), Some(full)) = (&result.outcome, full_disk(lease)) {
         return Err(full);
     }
