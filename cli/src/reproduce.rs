@@ -60,7 +60,8 @@ pub(crate) fn run(home: &Home, args: &OneArgs) -> Result<u8, Fail> {
                 here(&mut out, ">>", &fragment.text);
             }
             let goals: Vec<String> = kbuild.goals.iter().map(|goal| quote(goal)).collect();
-            let _ = writeln!(out, "run olddefconfig\nrun -k -j\"$(nproc)\" {}", goals.join(" "));
+            let _ =
+                writeln!(out, "run olddefconfig || yes '' | run oldconfig\nrun -k -j\"$(nproc)\" {}", goals.join(" "));
         }
     }
     crate::print(&out);

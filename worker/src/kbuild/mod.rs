@@ -167,7 +167,10 @@ pub(crate) async fn build(
     let paths: Option<Vec<&str>> =
         changes.as_ref().map(|differs| differs.changes.iter().map(|change| change.path.as_str()).collect());
     // A step that was cut off may have derived the configuration of another state.
-    let derive = unclean || paths.as_ref().is_none_or(|paths| paths.iter().any(|path| config::may_affect(path)));
+    // Where Kconfig's files are made from the sources (busybox), any of them may bring a symbol.
+    let from_sources = folders.host("src").join("scripts/gen_build_files.sh").is_file();
+    let derive =
+        unclean || from_sources || paths.as_ref().is_none_or(|paths| paths.iter().any(|path| config::may_affect(path)));
     let first = memory.built.is_none();
     if derive {
         steps += 1;
@@ -227,7 +230,7 @@ pub(crate) async fn build(
         return Err(trouble);
     }
     let graph = match (&worker.compiles, &result.outcome) {
-        (Some(compiles), Outcome::Built) if !distrusted => {
+        (Some(compiles), Outcome::Built) if !distrusted && !from_sources => {
             let read = graph::Read {
                 source: &source,
                 output: &output,
@@ -467,7 +470,11 @@ impl Runner<'_> {
         }
         std::fs::write(&scratch, &text).map_err(disk("the configuration"))?;
         if self.make("cfg", &["olddefconfig".to_owned()], &[]).await? != 0 {
-            return Ok(Err(failed("olddefconfig", &self.log_text()?)));
+            // Kconfig as it was before Linux 3.7, and is in busybox: the defaults are taken by answering nothing.
+            let unknown = |line: &str| line.contains("No rule to make target 'olddefconfig'");
+            if !self.log_text()?.lines().any(unknown) || self.make_by_defaults("cfg", "oldconfig").await? != 0 {
+                return Ok(Err(failed("olddefconfig", &self.log_text()?)));
+            }
         }
         let text = std::fs::read_to_string(&scratch).map_err(disk("the configuration"))?;
         let config = config::effective(&text);
@@ -524,13 +531,24 @@ impl Runner<'_> {
 
     /// Runs make with `O=folder`; gives its exit code.
     async fn make(&self, folder: &str, goals: &[String], options: &[&str]) -> Result<i32, Trouble> {
+        self.run(folder, self.make_words(folder, goals, options)).await
+    }
+
+    /// Runs make for a goal that asks questions, with an empty line as the answer to each.
+    async fn make_by_defaults(&self, folder: &str, goal: &str) -> Result<i32, Trouble> {
+        let mut argv: Vec<String> = ["sh", "-c", "yes '' | \"$@\"", "sh"].map(str::to_owned).to_vec();
+        argv.extend(self.make_words(folder, &[goal.to_owned()], &[]));
+        self.run(folder, argv).await
+    }
+
+    fn make_words(&self, folder: &str, goals: &[String], options: &[&str]) -> Vec<String> {
         let mut argv =
             vec!["make".to_owned(), "--no-print-directory".to_owned(), "-C".to_owned(), self.folders.guest("src")];
         argv.extend(options.iter().map(|option| (*option).to_owned()));
         argv.extend(make_variables(self.kbuild));
         argv.push(format!("O={}", self.folders.guest(folder)));
         argv.extend(goals.iter().cloned());
-        self.run(folder, argv).await
+        argv
     }
 
     /// Runs a command in a folder of the lane, with the compilers behind their shims; gives its exit code.
