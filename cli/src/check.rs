@@ -402,7 +402,9 @@ async fn work(
         let mut gathered =
             dispatcher::run(&todo, &results, &executor, planning.as_ref(), &events, cancel.clone()).await?;
         if let Some(asked) = plan.audit.filter(|_| !gathered.interrupted) {
-            dispatcher::audit(&todo, asked, &mut gathered, &results, &executor, &events, cancel).await?;
+            let graphs = planning.as_ref().map(|planning| &*planning.graphs);
+            let kept = dispatcher::Kept { results: &results, graphs };
+            dispatcher::audit(&todo, asked, &mut gathered, kept, &executor, &events, cancel).await?;
         }
         Ok::<_, FileError>(gathered)
     };

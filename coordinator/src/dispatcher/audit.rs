@@ -8,6 +8,7 @@ use bombproof_core::id::PatchIndex;
 use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
 use bombproof_core::schedule::sample::is_sampled;
 use bombproof_store::atomic::FileError;
+use bombproof_store::graphs::Graphs;
 use bombproof_store::results::{ResultKey, ResultStore};
 use tokio::sync::{mpsc, watch};
 
@@ -22,6 +23,15 @@ pub struct Audit {
     pub clean: bool,
 }
 
+/// What an audit that finds a difference takes back.
+#[derive(Clone, Copy)]
+pub struct Kept<'a> {
+    /// Results of states.
+    pub results: &'a dyn ResultStore,
+    /// Graphs from which states were planned.
+    pub graphs: Option<&'a dyn Graphs>,
+}
+
 /// Audits settled states, target by target in the order of the series; stops when `cancel` turns true.
 ///
 /// # Errors
@@ -30,13 +40,14 @@ pub async fn audit(
     work: &Work,
     asked: Audit,
     gathered: &mut Gathered,
-    store: &dyn ResultStore,
+    kept: Kept<'_>,
     executor: &dyn Executor,
     events: &mpsc::UnboundedSender<Event>,
     cancel: watch::Receiver<bool>,
 ) -> Result<(), FileError> {
     let (mut equal, mut different, mut not_done) = (0, 0, Vec::new());
     for (target, digest) in work.targets.iter().enumerate() {
+        let mut distrusted = false;
         for index in 0..work.trees.len() {
             let tree = &work.trees[index];
             let Some(result) = gathered.results[target][index].clone() else { continue };
@@ -61,7 +72,14 @@ pub async fn audit(
                 Audited::Equal => equal += 1,
                 Audited::Different(what) => {
                     different += 1;
-                    store.forget(&ResultKey::new(digest, tree))?;
+                    kept.results.forget(&ResultKey::new(digest, tree))?;
+                    // Nothing is planned from what may have missed something.
+                    if let Some(graphs) = kept.graphs.filter(|_| !distrusted) {
+                        for tree in &work.trees {
+                            graphs.forget(&ResultKey::new(digest, tree))?;
+                        }
+                        distrusted = true;
+                    }
                     let detail = format!("an audit by plain make does not agree: {}", what.join("; "));
                     let wrong = Arc::new(StateResult::trouble(Trouble::Internal { detail }));
                     for (other, result) in work.trees.iter().zip(&mut gathered.results[target]) {

@@ -58,7 +58,7 @@ pub trait Executor: Send + Sync {
     -> BoxFuture<'static, Audited>;
 }
 
-pub use audit::{Audit, audit};
+pub use audit::{Audit, Kept, audit};
 pub use planned::Planning;
 pub use pool::ActionRunner;
 

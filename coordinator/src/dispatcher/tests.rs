@@ -3,7 +3,10 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bombproof_core::digest::BlobDigest;
 use bombproof_core::outcome::{Failure, Stage};
+use bombproof_core::plan::graph::Graph;
+use bombproof_store::graphs::{Graphs, MemoryGraphs};
 use bombproof_store::results::MemoryResults;
 
 use super::*;
@@ -220,9 +223,13 @@ async fn what_an_audit_contradicts_is_no_verdict_and_is_forgotten() {
     let (events, _kept) = mpsc::unbounded_channel();
     let (_stop, cancel) = watch::channel(false);
     let asked = Audit { percent: 100, clean: false };
-    audit(&work, asked, &mut gathered, &store, &executor, &events, cancel).await.unwrap();
+    let graphs = MemoryGraphs::default();
+    let tree = |state: usize| ResultKey::new(&work.targets[0], &work.trees[state]);
+    graphs.put(&tree(0), &Arc::new(Graph::empty(BlobDigest::of(b"")))).unwrap();
+    let kept = Kept { results: &store, graphs: Some(&graphs) };
+    audit(&work, asked, &mut gathered, kept, &executor, &events, cancel).await.unwrap();
     assert_eq!(outcomes(&gathered, 0), "bbtb");
     assert!(gathered.notes[0].contains("4 state-target pairs") && gathered.notes[0].contains("1 DO NOT AGREE"));
-    let key = |state: usize| ResultKey::new(&work.targets[0], &work.trees[state]);
-    assert!(store.get(&key(2)).unwrap().is_none() && store.get(&key(1)).unwrap().is_some());
+    assert!(store.get(&tree(2)).unwrap().is_none() && store.get(&tree(1)).unwrap().is_some());
+    assert_eq!(graphs.get(&tree(0)).unwrap(), None);
 }

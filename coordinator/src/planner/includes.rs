@@ -48,10 +48,7 @@ impl Planner {
                     continue;
                 }
                 let facts = match place.strip_prefix("src/") {
-                    Some(source) => match self.changed.get(source) {
-                        Some(version) => Arc::clone(&version.facts),
-                        None => self.in_listing(source)?.facts,
-                    },
+                    Some(source) => self.current(source)?.facts,
                     None => match self.graph.generated.get(&place) {
                         Some(file) => self.sources.facts(&file.blob)?,
                         None => continue,

@@ -74,6 +74,8 @@ pub struct Planner {
     listing: Option<BTreeMap<String, Oid>>,
     /// Files of the source tree that are not what they were in the graph's state.
     changed: BTreeMap<String, Version>,
+    /// Every file that changed since, read by a unit or not, as it is now.
+    current: BTreeMap<String, Oid>,
     /// What units may read beside what the graph says, below the input root.
     more: BTreeMap<Arc<str>, BTreeSet<String>>,
     tokens: Tokens,
@@ -109,6 +111,7 @@ impl Planner {
             tree: tree.clone(),
             listing: None,
             changed: BTreeMap::new(),
+            current: BTreeMap::new(),
             more: BTreeMap::new(),
         })
     }
@@ -133,6 +136,9 @@ impl Planner {
         changes: &[Change],
         holds: &dyn Fn(&str) -> bool,
     ) -> Result<Result<Planned, String>, TreeError> {
+        // An include that one file gains may lead to another one that changes with it, or that nobody read so far.
+        let now = changes.iter().filter_map(|change| Some((change.path.clone(), change.entry.as_ref()?.blob.clone())));
+        self.current.extend(now);
         let mut seen: Vec<Changed<'_>> = Vec::new();
         let mut settled = BTreeMap::new();
         for change in changes {
@@ -180,9 +186,10 @@ impl Planner {
 
     /// Takes in a new version of a file. Gives whether no compiler sees a difference, or why make has to run.
     fn replace(&mut self, path: &str, blob: &Oid) -> Result<Result<bool, String>, TreeError> {
-        let readers: Vec<Arc<str>> = self.reverse.readers(path).cloned().collect();
-        let more = self.more.values().any(|paths| paths.contains(&format!("src/{path}")));
-        if readers.is_empty() && !more {
+        let input = format!("src/{path}");
+        let since = self.more.iter().filter(|(_, paths)| paths.contains(&input)).map(|(unit, _)| unit);
+        let readers: BTreeSet<Arc<str>> = self.reverse.readers(path).chain(since).cloned().collect();
+        if readers.is_empty() {
             return Ok(Ok(false));
         }
         let new = self.sources.read(std::slice::from_ref(blob))?.swap_remove(0);
@@ -300,10 +307,7 @@ impl Planner {
         }
         for path in self.more.get(output).into_iter().flatten() {
             let version = match path.strip_prefix("src/") {
-                Some(source) => match self.changed.get(source) {
-                    Some(version) => version.clone(),
-                    None => self.in_listing(source)?,
-                },
+                Some(source) => self.current(source)?,
                 None => match self.graph.generated.get(path) {
                     Some(file) => Version { blob: file.blob, facts: self.sources.facts(&file.blob)? },
                     None => continue,
@@ -321,9 +325,11 @@ impl Planner {
         Ok((inputs, autoconf))
     }
 
-    fn in_listing(&self, path: &str) -> Result<Version, TreeError> {
+    /// The present version of any file.
+    fn current(&self, path: &str) -> Result<Version, TreeError> {
         let missing = || TreeError::Unreadable { detail: format!("'{path}' is not in the tree") };
-        let blob = self.listing.as_ref().and_then(|listing| listing.get(path)).ok_or_else(missing)?;
+        let listed = || self.listing.as_ref().and_then(|listing| listing.get(path));
+        let blob = self.current.get(path).or_else(listed).ok_or_else(missing)?;
         Ok(self.sources.read(std::slice::from_ref(blob))?.swap_remove(0))
     }
 

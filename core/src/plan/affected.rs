@@ -69,8 +69,8 @@ impl Reverse {
     }
 }
 
-/// What a change reaches in a graph. `more` are files that units read since, which the graph does not know of; `holds`
-/// says whether what is known of a unit holds when only lines moved (it has no diagnostics).
+/// What a change reaches in a graph. `more` are files below the input root that units read since, which the graph does not know
+/// of; `holds` says whether what is known of a unit holds when only lines moved (it has no diagnostics).
 pub fn reached(
     graph: &Graph,
     reverse: &Reverse,
@@ -97,7 +97,8 @@ pub fn reached(
         if graph.others.contains(path) {
             return Reached::Structure(format!("'{path}' is read by a step that is no compile"));
         }
-        let also = more.iter().filter(|(_, paths)| paths.contains(path)).map(|(unit, _)| unit);
+        let input = format!("src/{path}");
+        let also = more.iter().filter(|(_, paths)| paths.contains(&input)).map(|(unit, _)| unit);
         for unit in reverse.readers(path).chain(also) {
             if change.unseen && holds(unit) {
                 continue;
@@ -172,7 +173,7 @@ mod tests {
     fn table() {
         let graph = graph();
         let reverse = Reverse::of(&graph);
-        let more = BTreeMap::from([(Arc::from("b.o"), BTreeSet::from(["include/new.h".to_owned()]))]);
+        let more = BTreeMap::from([(Arc::from("b.o"), BTreeSet::from(["src/include/new.h".to_owned()]))]);
         let plain = |path| Changed { path, comes_or_goes: false, unseen: false };
         let comes = |path| Changed { comes_or_goes: true, ..plain(path) };
         let unseen = |path| Changed { unseen: true, ..plain(path) };

@@ -82,6 +82,24 @@ pub struct Compile {
 }
 
 impl Graph {
+    /// A graph without units, under the configuration of this `autoconf.h`.
+    pub fn empty(autoconf: BlobDigest) -> Self {
+        Self {
+            files: Vec::new(),
+            generated: BTreeMap::new(),
+            objtool: None,
+            words: Vec::new(),
+            units: BTreeMap::new(),
+            others: BTreeSet::new(),
+            kconfig: BTreeSet::new(),
+            arch: String::new(),
+            modules: BTreeMap::new(),
+            autoconf,
+            system_map: None,
+            symvers: None,
+        }
+    }
+
     /// The words of a command.
     pub fn command(&self, words: &[Index]) -> Vec<String> {
         words.iter().filter_map(|word| self.words.get(*word as usize)).map(|word| word.to_string()).collect()
