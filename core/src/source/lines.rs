@@ -80,9 +80,8 @@ fn counting(marks: &[Mark], sensitive: &Sensitive) -> Vec<(u32, u32)> {
     for mark in marks {
         walk.take(*mark, sensitive);
     }
-    if walk.now.counts {
-        walk.push(u32::MAX);
-    }
+    walk.asked(sensitive);
+    walk.ends(u32::MAX, sensitive);
     let mut ranges = walk.ranges;
     ranges.sort_unstable();
     let mut apart: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
@@ -100,7 +99,10 @@ struct Walk {
     now: Open,
     groups: Vec<Group>,
     ranges: Vec<(u32, u32)>,
-    directive: (u32, u32),
+    /// The words of what is open; those of all groups of a condition within it together.
+    words: Vec<Word>,
+    /// The lines of a directive, and its words.
+    directive: Option<(u32, u32, Vec<Word>)>,
 }
 
 /// What is open at a place.
@@ -110,7 +112,7 @@ struct Open {
     depth: u32,
     /// Where what may be called begins, or what is called.
     from: Option<u32>,
-    /// A name in it leads to a line.
+    /// A file is included in it.
     counts: bool,
     /// A macro opened a parenthesis: it is not known what closes it.
     unclear: bool,
@@ -132,31 +134,31 @@ struct Group {
     at_start: Open,
     /// At the ends of its groups so far.
     at_ends: Open,
+    /// How many words belong to what was open at its start.
+    words: usize,
 }
 
 impl Walk {
-    fn push(&mut self, to: u32) {
-        self.ranges.push((self.now.from.unwrap_or(1), to));
-    }
-
     fn take(&mut self, mark: Mark, sensitive: &Sensitive) {
         let line = mark.line;
+        if let What::Asked(it) = mark.what {
+            if let Some((.., words)) = &mut self.directive {
+                words.push(it);
+            }
+            return;
+        }
+        self.asked(sensitive);
         match mark.what {
             What::Directive { kind, to } => {
-                self.directive = (line, to);
-                self.directive(kind, line);
-            }
-            What::Asked(it) => {
-                if sensitive.has(it) {
-                    self.ranges.push(self.directive);
-                }
+                self.directive = Some((line, to, Vec::new()));
+                self.directive(kind, line, sensitive);
             }
             What::Word(it) => {
                 if self.now.depth == 0 {
-                    self.ends(line);
+                    self.ends(line, sensitive);
                     self.now.from = Some(line);
                 }
-                self.now.counts |= sensitive.has(it);
+                self.words.push(it);
                 if sensitive.opens(it) {
                     self.now.depth += 1;
                     self.now.unclear = true;
@@ -167,30 +169,52 @@ impl Walk {
                 self.now.from.get_or_insert(line);
             }
             What::Close if self.now.depth > 1 || (self.now.depth == 1 && !self.now.unclear) => self.now.depth -= 1,
-            What::Close | What::Other => {
+            What::Close | What::Other | What::Asked(_) => {
                 if self.now.depth == 0 {
-                    self.ends(line);
+                    self.ends(line, sensitive);
                 }
             }
         }
     }
 
-    /// A token on this line that calls nothing.
-    fn ends(&mut self, line: u32) {
-        if self.now.counts {
-            self.push(line);
+    /// A directive has ended.
+    fn asked(&mut self, sensitive: &Sensitive) {
+        if let Some((from, to, words)) = self.directive.take()
+            && sensitive.become_of(&words).line
+        {
+            self.ranges.push((from, to));
         }
-        (self.now.from, self.now.counts) = (None, false);
     }
 
-    fn directive(&mut self, kind: Kind, line: u32) {
+    /// A token on this line calls nothing; so what came before is a whole.
+    fn ends(&mut self, line: u32, sensitive: &Sensitive) {
+        let Some(from) = self.now.from.take() else { return };
+        let made = sensitive.become_of(&self.words);
+        let counts = self.now.counts || made.line;
+        // What closes the parenthesis that a join opens is not known.
+        let opens = made.opens && !self.now.unclear;
+        if counts || opens {
+            self.ranges.push((from, if opens { u32::MAX } else { line }));
+        }
+        self.words.truncate(self.groups.last().map_or(0, |group| group.words));
+        self.now.counts = false;
+    }
+
+    fn directive(&mut self, kind: Kind, line: u32, sensitive: &Sensitive) {
+        // A name is not called across a directive.
+        if self.now.depth == 0 {
+            self.ends(line, sensitive);
+        }
         match kind {
-            Kind::If => self.groups.push(Group { at_start: self.now, at_ends: Open::default() }),
+            Kind::If => {
+                self.groups.push(Group { at_start: self.now, at_ends: Open::default(), words: self.words.len() });
+            }
             Kind::Else => {
-                if self.now.counts {
-                    self.push(line);
-                }
                 if let Some(group) = self.groups.last_mut() {
+                    // What this group leaves open may be closed behind the condition.
+                    if self.now.depth > 0 {
+                        group.words = self.words.len();
+                    }
                     group.at_ends = group.at_ends.or(self.now);
                     self.now = group.at_start;
                 }
@@ -210,14 +234,14 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::super::condition::Autoconf;
-    use super::super::macros::leads_to_line;
+    use super::super::macros::Sensitive;
     use super::super::reduce::reduce;
 
     /// The numbers of the lines that count.
     fn counted(text: &str) -> Vec<String> {
         let reduced = reduce(text.as_bytes(), &Autoconf::unknown()).unwrap();
         let macros: Vec<_> = reduced.macros().iter().collect();
-        let sensitive = leads_to_line(&macros, &|it| reduced.words().contains(&it), None);
+        let sensitive = Sensitive::of(&macros, &|it| reduced.words().contains(&it));
         let text = String::from_utf8(reduced.with_lines(&sensitive)).unwrap();
         text.lines().filter_map(|line| Some(line.strip_prefix('\u{2}')?.split(' ').next()?.to_owned())).collect()
     }
@@ -247,6 +271,29 @@ mod tests {
             ("#if A\n)\n#endif\n__LINE__;\nint b;\n", vec!["4"]),
             ("f(1,\n#include \"a.h\"\n2\n);\nint b;\n", vec!["1", "2", "3", "4"]),
             ("#if A(\n#endif\nint b;\n__LINE__;\nint c;\n", vec!["4"]),
+            // What is joined: of the words of one call, and of what these words lead to.
+            ("#define C(a, b) a##b\nC(__LI, NE__);\nC(a, b);\n__LI;\nNE__;\n", vec!["2"]),
+            ("#define W __LINE__\n#define C(a, b) a##b\nC(W, x);\nC(y, W);\nC(, W);\n", vec!["3", "4", "5"]),
+            ("#define WARN __LINE__\n#define C(a, b) a##b\n#define D(a, b) C(a, b)\nD(WA, RN);\nD(1, 2);\n", vec!["4"]),
+            ("#define WARN __LINE__\n#define C(a) WA##a\nC(RN);\nC(1);\n", vec!["3"]),
+            ("#define WARN __LINE__\n#define C(a, b) a##b\nC(C(W, A), C(R, N));\nC(1, 2);\n", vec!["3"]),
+            ("#define W1 __LINE__\n#define AB W\n#define C(a, b) a##b\n#define D(a, b) C(a, b)\nD(C(A, B), 1);\nD(1, 2);\n", vec!["5"]),
+            ("#define W1 __LINE__\n#define C(a, b) a##b\n#define D C\nD\n(W, 1);\n1;\n", vec!["4", "5"]),
+            ("#define W1 __LINE__\n#define C(a, b) a##b\n#define I(x) x\nI(C)(W, 1);\n1;\n", vec!["4"]),
+            ("#define L __LINE__\n#define X(x...) __VA_OPT__(x)##L\nX(1);\n1;\n", vec!["3"]),
+            ("#define AL __LINE__\n#define X(x...) __VA_OPT__(A)##L\nX(1);\n1;\n", vec!["3"]),
+            // The comma of `, ## args` joins no words.
+            ("#define P(x...) f(1, ##x)\nP(__LI, NE__);\n", vec![]),
+            ("#define O f(\n#define C(a, b) a##b\nC(P, Q);\n1;\nC(O, X);\n1;\n", vec![]),
+            ("#define PQ f(\n#define C(a, b) a##b\nC(P, Q);\n1;\n", vec!["3", "4"]),
+            // Parameters are no names, texts neither.
+            ("#define A(__LINE__) __LINE__\n#define B \"__LINE__\" '__LINE__'\n#define C(x) #x\nA(1) B C(1);\n", vec![]),
+            ("#define A(x...) __LINE__ x\n#define B(a, ...) A(__VA_ARGS__)\nB(1);\n", vec!["3"]),
+            ("#define A __builtin_LINE()\nA;\n", vec!["2"]),
+            ("#define A B\n#define B A\nA;\n", vec![]),
+            ("W\n#if A\n(1)\n#endif\n", vec![]),
+            ("f(1,\n#if A\n__LINE__\n#else\n2\n#endif\n);\n1;\n", vec!["1", "2", "3", "4", "5", "6", "7"]),
+            ("#ifdef __LINE__\n#undef __LINE__\n#endif\n", vec![]),
             // A macro that opens a parenthesis.
             ("#define O f(\n#define P O\nint a;\nP 1,\n__LINE__\n)\nint b;\n", vec!["4", "5", "6", "7"]),
         ] {
@@ -258,7 +305,7 @@ mod tests {
     fn blank_lines_matter_before_lines_that_count_only() {
         let reduced = |text: &str| {
             let reduced = reduce(text.as_bytes(), &Autoconf::unknown()).unwrap();
-            let sensitive = leads_to_line(&[], &|_| true, None);
+            let sensitive = Sensitive::of(&[], &|_| true);
             reduced.digest(&sensitive)
         };
         assert_eq!(reduced("int a;\nint b;\n"), reduced("int a;\n\n/* x */\nint b;\n"));

@@ -6,7 +6,6 @@
 
 pub mod condition;
 pub mod facts;
-mod flow;
 mod lex;
 mod lines;
 pub mod macros;
@@ -17,7 +16,6 @@ pub mod texts;
 
 pub use condition::Autoconf;
 pub use facts::{Facts, Include};
-pub use flow::Flow;
 pub use lex::Refused;
 pub use reduce::{Reduced, reduce};
 pub use search::SearchPath;

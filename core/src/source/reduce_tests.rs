@@ -1,6 +1,5 @@
 use proptest::prelude::*;
 
-use super::super::macros::leads_to_line;
 use super::*;
 
 fn config() -> Autoconf {
@@ -88,7 +87,7 @@ proptest! {
     fn any_text_gives_an_answer(text in "(#if |#ifdef |#else\n|#elif |#endif\n|CONFIG_ON|FOO|/\\*|\\*/|//|\\\\\n|\n|\"|'|\\(|\\)| |a){0,40}|.{0,60}") {
         if let Ok(reduced) = reduce(text.as_bytes(), &config()) {
             let macros: Vec<_> = reduced.macros().iter().collect();
-            let sensitive = leads_to_line(&macros, &|_| true, None);
+            let sensitive = Sensitive::of(&macros, &|_| true);
             reduced.with_lines(&sensitive);
             let lines = reduced.text().iter().filter(|byte| **byte == b'\n').count();
             prop_assert_eq!(lines, reduced.lines.len());

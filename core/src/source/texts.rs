@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 
 use super::condition::Autoconf;
-use super::flow::Flow;
 use super::lex::Refused;
-use super::macros::{Macro, Sensitive, Word, Words, leads_to_line, word};
+use super::macros::{Macro, Sensitive, Word, Words, word};
 use super::reduce::{Reduced, reduce};
 
 /// The texts that some compiles read.
@@ -17,7 +16,6 @@ pub struct Texts {
     config: Autoconf,
     macros: Vec<Macro>,
     words: Words,
-    flow: Flow,
     refused: HashMap<String, Refused>,
     sensitive: Option<Sensitive>,
 }
@@ -88,16 +86,15 @@ impl Texts {
     fn add(&mut self, reduced: &Reduced) {
         self.macros.extend(reduced.macros().iter().cloned());
         self.words.extend(reduced.words().iter().copied());
-        self.flow.take(&reduced.marks);
         self.sensitive = None;
     }
 
     /// The names that lead to a line.
     pub fn sensitive(&mut self) -> &Sensitive {
-        let Self { macros, words, flow, sensitive, .. } = self;
+        let Self { macros, words, sensitive, .. } = self;
         sensitive.get_or_insert_with(|| {
             let is_word = |it: Word| words.contains(&it);
-            leads_to_line(&macros.iter().collect::<Vec<_>>(), &is_word, Some(flow))
+            Sensitive::of(&macros.iter().collect::<Vec<_>>(), &is_word)
         })
     }
 }
