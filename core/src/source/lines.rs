@@ -277,7 +277,10 @@ mod tests {
             ("#define WARN __LINE__\n#define C(a, b) a##b\n#define D(a, b) C(a, b)\nD(WA, RN);\nD(1, 2);\n", vec!["4"]),
             ("#define WARN __LINE__\n#define C(a) WA##a\nC(RN);\nC(1);\n", vec!["3"]),
             ("#define WARN __LINE__\n#define C(a, b) a##b\nC(C(W, A), C(R, N));\nC(1, 2);\n", vec!["3"]),
-            ("#define W1 __LINE__\n#define AB W\n#define C(a, b) a##b\n#define D(a, b) C(a, b)\nD(C(A, B), 1);\nD(1, 2);\n", vec!["5"]),
+            (
+                "#define W1 __LINE__\n#define AB W\n#define C(a, b) a##b\n#define D(a, b) C(a, b)\nD(C(A, B), 1);\nD(1, 2);\n",
+                vec!["5"],
+            ),
             ("#define W1 __LINE__\n#define C(a, b) a##b\n#define D C\nD\n(W, 1);\n1;\n", vec!["4", "5"]),
             ("#define W1 __LINE__\n#define C(a, b) a##b\n#define I(x) x\nI(C)(W, 1);\n1;\n", vec!["4"]),
             ("#define L __LINE__\n#define X(x...) __VA_OPT__(x)##L\nX(1);\n1;\n", vec!["3"]),
@@ -287,7 +290,10 @@ mod tests {
             ("#define O f(\n#define C(a, b) a##b\nC(P, Q);\n1;\nC(O, X);\n1;\n", vec![]),
             ("#define PQ f(\n#define C(a, b) a##b\nC(P, Q);\n1;\n", vec!["3", "4"]),
             // Parameters are no names, texts neither.
-            ("#define A(__LINE__) __LINE__\n#define B \"__LINE__\" '__LINE__'\n#define C(x) #x\nA(1) B C(1);\n", vec![]),
+            (
+                "#define A(__LINE__) __LINE__\n#define B \"__LINE__\" '__LINE__'\n#define C(x) #x\nA(1) B C(1);\n",
+                vec![],
+            ),
             ("#define A(x...) __LINE__ x\n#define B(a, ...) A(__VA_ARGS__)\nB(1);\n", vec!["3"]),
             ("#define A __builtin_LINE()\nA;\n", vec!["2"]),
             ("#define A B\n#define B A\nA;\n", vec![]),
