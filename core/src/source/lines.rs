@@ -11,6 +11,9 @@ use super::reduce::Reduced;
 /// The byte that begins a number; no source holds it.
 const NUMBER: u8 = 2;
 
+/// How many macros are looked at for one text.
+const BUDGET: u32 = 5_000_000;
+
 /// A token, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -76,7 +79,7 @@ pub(super) fn number(reduced: &Reduced, sensitive: &Sensitive) -> Vec<u8> {
 
 /// The ranges of lines that count, in order, apart from each other.
 fn counting(marks: &[Mark], sensitive: &Sensitive) -> Vec<(u32, u32)> {
-    let mut walk = Walk::default();
+    let mut walk = Walk { budget: BUDGET, ..Walk::default() };
     for mark in marks {
         walk.take(*mark, sensitive);
     }
@@ -96,6 +99,7 @@ fn counting(marks: &[Mark], sensitive: &Sensitive) -> Vec<(u32, u32)> {
 
 #[derive(Default)]
 struct Walk {
+    budget: u32,
     now: Open,
     groups: Vec<Group>,
     ranges: Vec<(u32, u32)>,
@@ -180,7 +184,7 @@ impl Walk {
     /// A directive has ended.
     fn asked(&mut self, sensitive: &Sensitive) {
         if let Some((from, to, words)) = self.directive.take()
-            && sensitive.become_of(&words).line
+            && sensitive.become_of(&words, &mut self.budget).line
         {
             self.ranges.push((from, to));
         }
@@ -189,7 +193,7 @@ impl Walk {
     /// A token on this line calls nothing; so what came before is a whole.
     fn ends(&mut self, line: u32, sensitive: &Sensitive) {
         let Some(from) = self.now.from.take() else { return };
-        let made = sensitive.become_of(&self.words);
+        let made = sensitive.become_of(&self.words, &mut self.budget);
         let counts = self.now.counts || made.line;
         // What closes the parenthesis that a join opens is not known.
         let opens = made.opens && !self.now.unclear;

@@ -79,6 +79,9 @@ impl Macro {
     }
 }
 
+/// Longer names than any compiler has to know are refused.
+const MAX_NAME: usize = 250;
+
 /// Reads what stands behind `#define`, without comments and in one line.
 pub(super) fn define(text: &[u8]) -> Result<Macro, Refused> {
     let skip = |at: usize| at + text[at..].iter().take_while(|byte| is_blank(**byte)).count();
@@ -87,7 +90,7 @@ pub(super) fn define(text: &[u8]) -> Result<Macro, Refused> {
     let from = skip(0);
     let mut at = to(from);
     let odd = |byte: u8| byte >= 0x80 || matches!(byte, b'$' | b'\\');
-    if at == from || text[from].is_ascii_digit() || text.get(at).copied().is_some_and(odd) {
+    if at == from || at - from > MAX_NAME || text[from].is_ascii_digit() || text.get(at).copied().is_some_and(odd) {
         return Err(Refused::Macro);
     }
     let mut made = Macro { name: utf8(from, at)?.to_owned(), ..Macro::default() };
@@ -217,8 +220,9 @@ impl Sensitive {
         self.opens.contains(&it)
     }
 
-    /// What these words may become when they are expanded together.
-    pub(super) fn become_of(&self, words: &[Word]) -> Become {
+    /// What these words may become when they are expanded together. It takes no more looks than `budget`, and counts them
+    /// off; beyond that they may become anything.
+    pub(super) fn become_of(&self, words: &[Word], budget: &mut u32) -> Become {
         let has = |set: &Words| words.iter().any(|it| set.contains(it));
         let found = Become { line: has(&self.line), opens: has(&self.opens) };
         if found.line || !has(&self.pastes) {
@@ -232,6 +236,9 @@ impl Sensitive {
             let mut known = 0;
             while let Some(it) = open.get(known) {
                 for used in self.uses.get(it).into_iter().flatten() {
+                    if spend(budget) {
+                        return Become { line: true, opens: true };
+                    }
                     if all.insert(*used) {
                         open.push(*used);
                     }
@@ -242,6 +249,9 @@ impl Sensitive {
             open.clear();
             for name in all.iter().filter_map(|it| self.beginnings.get(it)).flatten() {
                 let it = word(name.as_bytes());
+                if spend(budget) {
+                    return Become { line: true, opens: true };
+                }
                 if !all.contains(&it) && is_joined(name.as_bytes(), &all) {
                     open.push(it);
                     found.line |= self.line.contains(&it);
@@ -264,6 +274,12 @@ impl Sensitive {
     }
 }
 
+/// Whether nothing is left.
+fn spend(budget: &mut u32) -> bool {
+    *budget = budget.saturating_sub(1);
+    *budget == 0
+}
+
 /// Some names, and the macros that lead to them.
 fn users_of(mut open: Vec<Word>, users: &ByWord<Vec<Word>>) -> Words {
     let mut found: Words = open.iter().copied().collect();
@@ -273,14 +289,8 @@ fn users_of(mut open: Vec<Word>, users: &ByWord<Vec<Word>>) -> Words {
     found
 }
 
-/// Names longer than this are taken to be joined of any words.
-const MAX_NAME: usize = 200;
-
 /// Whether a name is some words, one behind the other.
 fn is_joined(name: &[u8], words: &Words) -> bool {
-    if name.len() > MAX_NAME {
-        return true;
-    }
     let mut reached = vec![false; name.len() + 1];
     reached[0] = true;
     for start in 0..name.len() {
@@ -310,7 +320,7 @@ mod tests {
         #[test]
         fn any_text_gives_an_answer(text in "([AB]|x|##|#|[(),.\"' \\\\]){0,20}|.{0,30}") {
             if let Ok(made) = define(text.as_bytes()) {
-                Sensitive::of(&[&made], &|_| true).become_of(&[word(b"A")]);
+                Sensitive::of(&[&made], &|_| true).become_of(&[word(b"A")], &mut 1000);
             }
         }
     }
