@@ -12,7 +12,7 @@ use bombproof_core::id::Oid;
 use bombproof_core::kbuild::reach::{self, Reach};
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::plan::affected::{Changed, Reached, Reverse, reached};
-use bombproof_core::plan::alike::{Alike, First};
+use bombproof_core::plan::alike::{Alike, Version};
 use bombproof_core::plan::compile::{self, AUTOCONF};
 use bombproof_core::plan::graph::{Graph, Node};
 use bombproof_core::source::project;
@@ -23,7 +23,7 @@ mod includes;
 pub mod sources;
 mod tokens;
 
-use sources::{Sources, Version};
+use sources::Sources;
 use tokens::Tokens;
 
 /// The program of `objtool` runs, below the input root.
@@ -80,6 +80,8 @@ pub struct Planner {
     more: BTreeMap<Arc<str>, BTreeSet<String>>,
     tokens: Tokens,
     alike: Alike,
+    /// The pairs of versions that are the same, by path, in the order in which they came.
+    pairs: Vec<(String, Version, Version)>,
     /// Of the tokens, when the first of the classes was found.
     generation: u64,
 }
@@ -105,6 +107,7 @@ impl Planner {
             toolchain: *toolchain,
             tokens: Tokens::new(&autoconf),
             alike: Alike::new(graph.autoconf),
+            pairs: Vec::new(),
             generation: 0,
             graph,
             autoconf,
@@ -215,12 +218,22 @@ impl Planner {
             }
         }
         let same = self.tokens.same(&self.sources, &self.graph, path, (&old, &new))?;
-        if self.tokens.generation() != self.generation {
-            self.generation = self.tokens.generation();
-            self.alike = Alike::new(self.graph.autoconf);
-        }
         if same {
-            self.alike.add(&First { blob: old.blob, facts: old.facts }, new.blob);
+            self.pairs.push((path.to_owned(), old, new));
+        }
+        let again = self.tokens.generation() != self.generation;
+        self.generation = self.tokens.generation();
+        if again {
+            // Other words count now: what was the same under the old rules is compared again.
+            self.alike = Alike::new(self.graph.autoconf);
+            for (path, old, new) in std::mem::take(&mut self.pairs) {
+                if self.tokens.same(&self.sources, &self.graph, &path, (&old, &new))? {
+                    self.pairs.push((path, old, new));
+                }
+            }
+            self.pairs.iter().for_each(|(_, old, new)| self.alike.add(old, new.blob));
+        } else if let (true, Some((_, old, new))) = (same, self.pairs.last()) {
+            self.alike.add(old, new.blob);
         }
         Ok(Ok(same))
     }

@@ -5,18 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bombproof_core::digest::BlobDigest;
 use bombproof_core::id::Oid;
+use bombproof_core::plan::alike::Version;
 use bombproof_core::source::Facts;
 use bombproof_store::cas::Cas;
 use bombproof_store::trees::{TreeError, TreeSource};
-
-/// One version of a file.
-#[derive(Clone, Debug)]
-pub struct Version {
-    /// Its content.
-    pub blob: BlobDigest,
-    /// What its text says.
-    pub facts: Arc<Facts>,
-}
 
 /// Reads versions of files; shared by all targets.
 pub struct Sources {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bombproof_core::digest::BlobDigest;
+use bombproof_core::plan::alike::Version;
 use bombproof_core::plan::compile::AUTOCONF;
 use bombproof_core::plan::graph::Graph;
 use bombproof_core::source::macros::Sensitive;
@@ -13,7 +14,7 @@ use bombproof_core::source::texts::{set_by, understands};
 use bombproof_core::source::{Autoconf, SearchPath, Texts, reduce};
 use bombproof_store::trees::TreeError;
 
-use super::sources::{Sources, Version};
+use super::sources::Sources;
 
 /// The file in which the macros that ask for options are defined; the configuration is read through it.
 const KCONFIG: &str = "include/linux/kconfig.h";

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use crate::digest::BlobDigest;
 use crate::source::Facts;
 
-/// A version that stands for all that are like it.
+/// One version of a file.
 #[derive(Clone, Debug)]
-pub struct First {
+pub struct Version {
     /// Its content.
     pub blob: BlobDigest,
     /// What its text says.
@@ -23,7 +23,7 @@ pub struct First {
 #[derive(Clone, Debug)]
 pub struct Alike {
     autoconf: BlobDigest,
-    first: HashMap<BlobDigest, First>,
+    first: HashMap<BlobDigest, Version>,
 }
 
 impl Alike {
@@ -33,7 +33,7 @@ impl Alike {
     }
 
     /// Takes in that a version is like an earlier one.
-    pub fn add(&mut self, earlier: &First, later: BlobDigest) {
+    pub fn add(&mut self, earlier: &Version, later: BlobDigest) {
         let first = self.first.get(&earlier.blob).unwrap_or(earlier).clone();
         // A version that comes back is its own first.
         if first.blob != later {
@@ -42,7 +42,7 @@ impl Alike {
     }
 
     /// The version that stands for this one, if that is another one.
-    pub fn first(&self, blob: &BlobDigest) -> Option<&First> {
+    pub fn first(&self, blob: &BlobDigest) -> Option<&Version> {
         self.first.get(blob)
     }
 
@@ -56,8 +56,8 @@ impl Alike {
 mod tests {
     use super::*;
 
-    fn version(text: &str) -> First {
-        First { blob: BlobDigest::of(text.as_bytes()), facts: Arc::new(Facts::of(text.as_bytes())) }
+    fn version(text: &str) -> Version {
+        Version { blob: BlobDigest::of(text.as_bytes()), facts: Arc::new(Facts::of(text.as_bytes())) }
     }
 
     #[test]
@@ -69,7 +69,7 @@ mod tests {
         alike.add(&a, b.blob);
         alike.add(&b, c.blob);
         alike.add(&c, a.blob);
-        let first = |of: &First| alike.first(&of.blob).map(|first| first.blob);
+        let first = |of: &Version| alike.first(&of.blob).map(|first| first.blob);
         assert_eq!([&a, &b, &c, &other].map(first), [None, Some(a.blob), Some(a.blob), None]);
         assert!(alike.applies(&config) && !alike.applies(&a.blob));
     }

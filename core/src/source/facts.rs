@@ -2,6 +2,7 @@
 //!
 //! Directives count in every group, taken or not, and in no comment.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 
 use super::condition::is_sacred;
@@ -46,8 +47,14 @@ impl Facts {
     /// Reads a text.
     pub fn of(text: &[u8]) -> Self {
         let mut facts = Self { symbols: config_symbols(text), ..Self::default() };
-        facts.unknown = READS.iter().find(|(word, _)| contains(text, word.as_bytes())).map(|(_, why)| *why);
-        match included_by_assembler(text) {
+        let reads = |text: &[u8]| READS.iter().find(|(word, _)| contains(text, word.as_bytes())).map(|(_, why)| *why);
+        // Such words are rare, and most of them stand in comments.
+        let said = match reads(text).is_some() || contains(text, b".include") {
+            true => Cow::Owned(without_comments(text)),
+            false => Cow::Borrowed(text),
+        };
+        facts.unknown = reads(&said);
+        match included_by_assembler(&said) {
             Some(names) => facts.assembler = names,
             None => facts.unknown = Some("it may read a file by the assembler's .include"),
         }
@@ -62,6 +69,37 @@ impl Facts {
     pub fn reads_unknown(&self) -> Option<&'static str> {
         self.unknown
     }
+}
+
+/// The text without its `/* comments */`; a line in a string is never taken for one.
+///
+/// Errs on the side of text: what looks like a comment behind a quote that is not closed in its line is kept.
+fn without_comments(text: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(text.len());
+    let (mut at, mut in_string) = (0, false);
+    while let Some(&byte) = text.get(at) {
+        let next = text.get(at + 1);
+        match byte {
+            b'\n' => in_string = false,
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => {
+                // What is escaped ends nothing.
+                kept.extend(text.get(at..(at + 2).min(text.len())).unwrap_or_default());
+                at += 2;
+                continue;
+            }
+            b'/' if next == Some(&b'*') && !in_string && kept.last() != Some(&b'\'') => {
+                let end = text[at + 2..].windows(2).position(|two| two == b"*/");
+                kept.push(b' ');
+                at = end.map_or(text.len(), |end| at + 2 + end + 2);
+                continue;
+            }
+            _ => {}
+        }
+        kept.push(byte);
+        at += 1;
+    }
+    kept
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
@@ -198,6 +236,12 @@ mod tests {
             ("asm(\".incbin \\\"x\\\"\");\n", false),
             ("\t.include \"x.S\"\n", true),
             ("\t.include \\name\n", false),
+            ("/* asm(\".include <x.h>\") or .incbin or __has_include */\nint a;\n", true),
+            ("char *a = \"/*\"; asm(\".incbin \\\"x\\\"\"); /* \" */\n", false),
+            ("x = '/*'\n.incbin \"x\" /* */\n", false),
+            ("\"\\\"/*\"\n.incbin \"x\"\n/* */\n", false),
+            ("/* a */ .incbin \"x\"\n", false),
+            ("// .incbin \"x\"\n", false),
             ("\t.include \"x\\y\"\n", false),
             ("\t.include \"x\n\"\n", false),
             ("#if __has_include(<x.h>)\n#endif\n", false),

@@ -3,7 +3,7 @@
 //! A reduced text is itself a C text, and preprocessing it gives the tokens that preprocessing the whole text gives, but for
 //! the values of `__LINE__`. So if the reduced texts of *all* inputs of a compile are the same before and after a change
 //! (and the command, and which file each `#include` finds), the compiler gets the same tokens; with the numbers of
-//! [`Reduced::with_lines`] also the same `__LINE__`s. `docs/adr/0011-reduced-text.md` has the argument.
+//! [`Reduced::with_lines`] also the same `__LINE__`s. `docs/adr/0012-reduced-text.md` has the argument.
 //!
 //! Left out are comments, blank lines, blanks at the end of lines, and the groups and directives of conditions that
 //! [`Autoconf`] decides. All else is kept byte for byte, line breaks of continued lines too: a line that is kept has the
