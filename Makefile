@@ -5,7 +5,7 @@ PACKAGES := gcc libc6-dev make git flex bison bc libelf-dev libssl-dev kmod cpio
 ALL_ARCHES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build demo test test-long bench lint fuzz install
+.PHONY: help build demo test test-long test-oracle bench bench-long lint fuzz install
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -33,6 +33,17 @@ test-long: ## hours: long real series against plain git and make; can be stopped
 	@scripts/install-packages $(PACKAGES) $(ALL_ARCHES)
 	@scripts/fetch-linux "$(CACHE)/linux"
 	@scripts/test-long "$(CACHE)"
+
+test-oracle: ## hours: real and mutated series, four architectures, every object against plain make; goes on where it was
+	@scripts/install-packages $(PACKAGES) $(ALL_ARCHES)
+	@scripts/fetch-linux "$(CACHE)/linux"
+	@scripts/test-oracle "$(CACHE)"
+
+bench-long: ## an hour: whole series beside git rebase --exec make, with and without ccache
+	@scripts/install-packages $(PACKAGES) $(ALL_ARCHES) ccache
+	@scripts/fetch-linux "$(CACHE)/linux"
+	cargo build --quiet --release --bin bombproof
+	@scripts/bench-long "$(CACHE)/linux"
 
 bench: ## speed, as ratios against the alternatives in the same run
 	@scripts/install-packages $(PACKAGES)
