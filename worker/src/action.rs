@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bombproof_core::action::{Action, ActionResult, InputTree, OutputFile};
+use bombproof_core::action::{Action, ActionResult, InputFile, InputTree, OutputFile};
 use bombproof_core::digest::Digest;
 use bombproof_core::kbuild::log::{self, MachineTrouble};
 use bombproof_core::outcome::Trouble;
@@ -55,6 +55,8 @@ pub struct Run<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// Files that it makes, below [`OUTPUT`].
     pub outputs: &'a [String],
+    /// Those of them that are there already and may be changed in place.
+    pub changed: &'a [(&'a str, InputFile)],
 }
 
 /// Runs actions on this machine.
@@ -110,7 +112,9 @@ impl Actions {
         let root = slot.lease.path().join("root");
         let source = Some(root.join("src")).filter(|source| source.is_dir());
         let view = View { source, output: root.join("out") };
-        let run = Run { argv: &action.argv, env: &action.env, outputs: &action.outputs };
+        let inputs = action.outputs.iter().map(|path| (path.as_str(), action.inputs.get(&format!("out/{path}"))));
+        let changed: Vec<(&str, InputFile)> = inputs.filter_map(|(path, file)| Some((path, *file?))).collect();
+        let run = Run { argv: &action.argv, env: &action.env, outputs: &action.outputs, changed: &changed };
         let result = self.run_in(&view, &slot.lease.path().join("run"), run, cancel).await;
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
         result
@@ -143,6 +147,13 @@ impl Actions {
         for output in run.outputs {
             let folder = upper.join(output);
             std::fs::create_dir_all(folder.parent().unwrap_or(&upper)).map_err(disk("scratch folder"))?;
+        }
+        for (path, file) in run.changed {
+            // What lies below is read-only; this is to be changed in place.
+            let copied = self.cas.copy(&file.blob, &upper.join(path), file.executable);
+            if !copied.map_err(|error| Trouble::Disk { detail: error.to_string() })? {
+                return Err(Trouble::Tree { detail: format!("the blob of '{path}' is not in the store") });
+            }
         }
         let bind = |host: &PathBuf| Bind { host: host.clone(), guest: SOURCE.to_owned(), writable: false };
         let spec = Spec {

@@ -703,7 +703,8 @@ impl Look<'_> {
             let found = parse::log(&objtool.stderr, &roots.output, roots).into_iter();
             diagnostics.extend(found.map(|finding| finding.diagnostic).filter(|it| it.tool == Tool::Objtool));
             if objtool.exit != 0 {
-                return Err(format!("objtool fails on '{output}'"));
+                let said = objtool.stderr.lines().next().unwrap_or_default().trim();
+                return Err(format!("objtool fails on '{output}': {said}"));
             }
             object = objtool.output(output).ok_or_else(|| format!("objtool lost '{output}'"))?.blob;
         }

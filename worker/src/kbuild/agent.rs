@@ -160,7 +160,7 @@ impl Agent {
                 let view = View { source: Some(self.source.clone()), output: self.output.clone() };
                 let outputs = [what.output.clone(), what.depfile.clone()];
                 let environment = compile::environment();
-                let run = Run { argv: &question.argv, env: &environment, outputs: &outputs };
+                let run = Run { argv: &question.argv, env: &environment, outputs: &outputs, changed: &[] };
                 let result = self.compiles.actions.run_in(&view, &scratch, run, self.cancel.clone()).await;
                 let _ = std::fs::remove_dir_all(&scratch);
                 let result = result?;
