@@ -290,7 +290,10 @@ impl<'a, 'b> Driver<'a, 'b> {
             .flat_map(|unit| unit.action.inputs.keys())
             .filter_map(|path| Some(Arc::from(path.strip_prefix("src/")?)))
             .collect();
-        let (units, again) = (planned.units.iter().map(start).collect(), again.iter().map(start).collect());
+        // What this state makes anew is newer than what was made for the known states before it.
+        let anew: BTreeSet<&Arc<str>> = planned.units.iter().map(|unit| &unit.output).collect();
+        let again = again.iter().filter(|unit| !anew.contains(&unit.output)).map(start).collect();
+        let units = planned.units.iter().map(start).collect();
         let config = planned.config.map(|path| {
             let asked = self.shared.executor.configure(self.job(place, 1), self.stopped.clone());
             let task = tokio::spawn(asked);
