@@ -71,24 +71,28 @@ impl Facts {
     }
 }
 
-/// The text without its `/* comments */`; a line in a string is never taken for one.
+/// The text without its `/* comments */`.
 ///
-/// Errs on the side of text: what looks like a comment behind a quote that is not closed in its line is kept.
+/// Errs on the side of text: other comments are kept, and what looks like one behind a quote that is not closed in its line.
 fn without_comments(text: &[u8]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(text.len());
-    let (mut at, mut in_string) = (0, false);
+    let mut at = 0;
+    // The quote of a literal that is open, or the `/` of a comment that goes to the end of the line.
+    let mut open: Option<u8> = None;
     while let Some(&byte) = text.get(at) {
         let next = text.get(at + 1);
-        match byte {
-            b'\n' => in_string = false,
-            b'"' => in_string = !in_string,
-            b'\\' if in_string => {
-                // What is escaped ends nothing.
+        match (byte, open) {
+            // What is escaped ends nothing, the end of a line neither.
+            (b'\\', Some(_)) => {
                 kept.extend(text.get(at..(at + 2).min(text.len())).unwrap_or_default());
                 at += 2;
                 continue;
             }
-            b'/' if next == Some(&b'*') && !in_string && kept.last() != Some(&b'\'') => {
+            (b'\n', _) => open = None,
+            (b'"' | b'\'', None) => open = Some(byte),
+            (_, Some(quote)) if quote == byte && byte != b'/' => open = None,
+            (b'/', None) if next == Some(&b'/') => open = Some(byte),
+            (b'/', None) if next == Some(&b'*') => {
                 let end = text[at + 2..].windows(2).position(|two| two == b"*/");
                 kept.push(b' ');
                 at = end.map_or(text.len(), |end| at + 2 + end + 2);
@@ -242,6 +246,10 @@ mod tests {
             ("\"\\\"/*\"\n.incbin \"x\"\n/* */\n", false),
             ("/* a */ .incbin \"x\"\n", false),
             ("// .incbin \"x\"\n", false),
+            ("// see /*\n.incbin \"x\" /* */\n", false),
+            ("// see \\\n/*\n.incbin \"x\" /* */\n", false),
+            ("a = '\"'; b = \"/*\";\n.incbin \"x\" /* */\n", false),
+            ("don't /*\n.incbin \"x\" /* */\n", false),
             ("\t.include \"x\\y\"\n", false),
             ("\t.include \"x\n\"\n", false),
             ("#if __has_include(<x.h>)\n#endif\n", false),

@@ -50,7 +50,7 @@ pub fn word(text: &[u8]) -> Word {
 }
 
 /// A `#define`, as far as it is of use here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Macro {
     name: String,
     /// Words in its text, parameters left out.
@@ -168,7 +168,7 @@ pub struct Become {
 }
 
 /// The macros of a compile, by what they may lead to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Sensitive {
     /// Words in the texts of each macro, all its definitions together.
     uses: ByWord<Vec<Word>>,
@@ -180,6 +180,14 @@ pub struct Sensitive {
     opens: Words,
     /// The names of macros, and of what gives the line, by each beginning that is itself a word.
     beginnings: ByWord<Vec<Box<str>>>,
+}
+
+/// Equal ones say the same of all words that were there when either was made.
+impl PartialEq for Sensitive {
+    fn eq(&self, other: &Self) -> bool {
+        // The beginnings follow from the names of the macros, and from words.
+        self.line == other.line && self.pastes == other.pastes && self.opens == other.opens && self.uses == other.uses
+    }
 }
 
 type ByWord<T> = HashMap<Word, T, BuildHasherDefault<Already>>;
@@ -200,6 +208,10 @@ impl Sensitive {
         let named = |which: &dyn Fn(&Macro) -> bool| -> Vec<Word> {
             macros.iter().filter(|it| which(it)).map(|it| word(it.name.as_bytes())).collect()
         };
+        for uses in made.uses.values_mut() {
+            uses.sort_unstable();
+            uses.dedup();
+        }
         made.line = users_of(SEEDS.map(|seed| word(seed.as_bytes())).into(), &users);
         made.pastes = users_of(named(&|it| it.pastes), &users);
         made.opens = users_of(named(&|it| it.opens), &users);

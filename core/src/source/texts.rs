@@ -3,7 +3,7 @@
 //! Where lines move, the text after them stays what it was unless it asks for its line. Which names do so is known only when the
 //! macros of all files that are read with it are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::condition::Autoconf;
 use super::lex::Refused;
@@ -14,7 +14,7 @@ use super::reduce::{Reduced, reduce};
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
     config: Autoconf,
-    macros: Vec<Macro>,
+    macros: HashSet<Macro>,
     words: Words,
     refused: HashMap<String, Refused>,
     sensitive: Option<Sensitive>,
@@ -40,7 +40,7 @@ impl Texts {
         let mut understood = true;
         for option in words.into_iter().filter_map(|word| word.strip_prefix("-D")) {
             match Macro::of_option(option) {
-                Ok(it) => self.macros.push(it),
+                Ok(it) => drop(self.macros.insert(it)),
                 Err(_) => understood = false,
             }
             // Values of macros are words too.
