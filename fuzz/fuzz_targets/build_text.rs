@@ -11,7 +11,7 @@ fuzz_target!(|text: &str| {
     let argv: Vec<String> = text.split(' ').map(str::to_owned).collect();
     let read = invocation::read(&argv);
     let _ = (read, invocation::is_checker(&argv), invocation::digest("/out", &argv));
-    let options = config::effective(text);
+    let options = (&config::effective(text)).into();
     assert!(config::drift(&options, &options).is_empty(), "a configuration does not differ from itself");
     let _ = (config::read(text), serde_json::from_str::<Record>(text));
 });
