@@ -3,17 +3,74 @@
 //! Whatever an include may mean in any branch is added, so that the compile finds what it looks for; that it is given more than it
 //! reads does no harm. What is not found at all is left to the compiler to say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bombproof_core::id::Oid;
+use bombproof_core::plan::affected::{Changed, Kind, readers};
 use bombproof_core::plan::compile;
-use bombproof_core::source::{Include, SearchPath};
+use bombproof_core::source::{Facts, Include, SearchPath};
 use bombproof_store::trees::TreeError;
 
 use super::Planner;
 
 impl Planner {
-    /// Takes in that a file which a unit reads now has these includes too. The inner error is why make has to run.
+    /// Takes in that a header comes or goes: where includes of its name lead now, for every unit that looks for one. The inner error
+    /// is why make has to run.
+    pub(super) fn look_again(&mut self, change: &Changed<'_>) -> Result<Result<(), String>, TreeError> {
+        let units = readers(&self.graph, &self.reverse, change, &self.more);
+        let name = change.path.rsplit('/').next().unwrap_or(change.path);
+        if change.kind == Kind::Comes && self.reverse.is_read(change.path) {
+            // It was there in the state of the graph, and comes back.
+            let version = self.current(change.path)?;
+            self.changed.insert(change.path.to_owned(), version);
+        }
+        for unit in units {
+            // What it reads is no longer what the graph says: no cutting off for it from here on.
+            self.more.entry(Arc::clone(&unit)).or_default();
+            for (path, includes) in self.includers(&unit, name)? {
+                if let Err(why) = self.follow(&unit, &path, &includes)? {
+                    return Ok(Err(why));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// The files of the source tree that a unit reads and that include something of this name, each with those includes.
+    fn includers(&self, unit: &Arc<str>, name: &str) -> Result<Vec<(String, Vec<Include>)>, TreeError> {
+        let Some(node) = self.graph.units.get(unit) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        let mut look = |path: &str, facts: &Facts| {
+            let named = |include: &&Include| include.name.rsplit('/').next() == Some(name);
+            let includes: Vec<Include> = facts.includes.iter().filter(named).cloned().collect();
+            if !includes.is_empty() {
+                found.push((path.to_owned(), includes));
+            }
+        };
+        for file in self.graph.inputs(node) {
+            let path = file.path.strip_prefix("src/");
+            match path.and_then(|path| self.changed.get(path)) {
+                Some(version) => look(&file.path, &version.facts),
+                None => look(&file.path, &*self.sources.facts(&file.file.blob)?),
+            }
+        }
+        for path in self.more.get(unit).into_iter().flatten() {
+            match path.strip_prefix("src/") {
+                Some(source) if self.current.get(source) == Some(&None) => {}
+                Some(source) => look(path, &self.current(source)?.facts),
+                None => {
+                    if let Some(file) = self.graph.generated.get(path) {
+                        look(path, &*self.sources.facts(&file.blob)?);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes in that a file which a unit reads (a path below the input root) has these includes, which may lead to files that the
+    /// unit did not read so far. The inner error is why make has to run.
     pub(super) fn follow(
         &mut self,
         unit: &Arc<str>,
@@ -25,7 +82,14 @@ impl Planner {
         if self.listing.is_none() {
             let all = self.sources.trees().changes(None, &self.tree)?;
             let blobs = all.into_iter().filter_map(|change| Some((change.path, change.entry?.blob)));
-            self.listing = Some(blobs.collect());
+            let mut listing: BTreeMap<String, Oid> = blobs.collect();
+            for (path, blob) in &self.current {
+                match blob {
+                    Some(blob) => listing.insert(path.clone(), blob.clone()),
+                    None => listing.remove(path),
+                };
+            }
+            self.listing = Some(listing);
         }
         let search = SearchPath::of(&self.graph.command(&compile.argv));
         let below = |folder: &String| compile::input(&self.roots, &self.roots.output, folder);
@@ -34,8 +98,7 @@ impl Planner {
         let mut known: BTreeSet<String> = self.graph.inputs(node).map(|file| file.path.to_string()).collect();
         known.extend(self.more.get(unit).into_iter().flatten().cloned());
         let mut found: BTreeSet<String> = BTreeSet::new();
-        let mut open: Vec<(String, Include)> =
-            added.iter().map(|include| (format!("src/{path}"), include.clone())).collect();
+        let mut open: Vec<(String, Include)> = added.iter().map(|include| (path.to_owned(), include.clone())).collect();
         while let Some((from, include)) = open.pop() {
             let own = from.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
             let folders = if include.quoted { &quote } else { &angle };
@@ -60,6 +123,11 @@ impl Planner {
                 open.extend(facts.includes.iter().map(|include| (place.clone(), include.clone())));
             }
         }
+        for path in found.iter().filter_map(|path| path.strip_prefix("src/")) {
+            let version = self.current(path)?;
+            self.tokens.take(&self.sources, path, &version)?;
+        }
+        self.settle_alike()?;
         if !found.is_empty() {
             self.more.entry(Arc::clone(unit)).or_default().extend(found);
         }

@@ -11,7 +11,7 @@ use bombproof_core::digest::{BlobDigest, Digest};
 use bombproof_core::id::Oid;
 use bombproof_core::kbuild::reach::{self, Reach};
 use bombproof_core::kbuild::roots::Roots;
-use bombproof_core::plan::affected::{Changed, Reached, Reverse, reached};
+use bombproof_core::plan::affected::{Changed, Kind, Reached, Reverse, reached};
 use bombproof_core::plan::alike::{Alike, Version};
 use bombproof_core::plan::compile::{self, AUTOCONF};
 use bombproof_core::plan::graph::{Graph, Node};
@@ -74,8 +74,8 @@ pub struct Planner {
     listing: Option<BTreeMap<String, Oid>>,
     /// Files of the source tree that are not what they were in the graph's state.
     changed: BTreeMap<String, Version>,
-    /// Every file that changed since, read by a unit or not, as it is now.
-    current: BTreeMap<String, Oid>,
+    /// Every file that changed since, read by a unit or not, as it is now; `None`: it is gone.
+    current: BTreeMap<String, Option<Oid>>,
     /// What units may read beside what the graph says, below the input root.
     more: BTreeMap<Arc<str>, BTreeSet<String>>,
     tokens: Tokens,
@@ -105,7 +105,7 @@ impl Planner {
             reverse: Reverse::of(&graph),
             roots: roots.clone(),
             toolchain: *toolchain,
-            tokens: Tokens::new(&autoconf),
+            tokens: Tokens::new(&autoconf, toolchain),
             alike: Alike::new(graph.autoconf),
             pairs: Vec::new(),
             generation: 0,
@@ -140,17 +140,19 @@ impl Planner {
         holds: &dyn Fn(&str) -> bool,
     ) -> Result<Result<Planned, String>, TreeError> {
         // An include that one file gains may lead to another one that changes with it, or that nobody read so far.
-        let now = changes.iter().filter_map(|change| Some((change.path.clone(), change.entry.as_ref()?.blob.clone())));
-        self.current.extend(now);
+        self.take_in(changes)?;
         let mut seen: Vec<Changed<'_>> = Vec::new();
         let mut settled = BTreeMap::new();
         for change in changes {
-            let regular = |mode| matches!(mode, FileMode::Regular | FileMode::Executable);
-            let entry = change.entry.as_ref().filter(|entry| regular(entry.mode));
-            let comes_or_goes = entry.is_none() || change.added;
+            let kind = match regular(change) {
+                Some(_) if change.added => Kind::Comes,
+                Some(_) => Kind::Changes,
+                None if change.entry.is_none() => Kind::Goes,
+                None => Kind::Odd,
+            };
             let mut unseen = false;
-            if let (Some(entry), false, Reach::Units) = (entry, comes_or_goes, reach::of(&change.path)) {
-                match self.replace(&change.path, &entry.blob)? {
+            if let (Some(blob), Kind::Changes, Reach::Units) = (regular(change), kind, reach::of(&change.path)) {
+                match self.replace(&change.path, blob)? {
                     Ok(same) => unseen = same,
                     Err(why) => return Ok(Err(why)),
                 }
@@ -160,7 +162,14 @@ impl Planner {
                     settled.insert(Arc::clone(unit), self.has_debug(unit));
                 }
             }
-            seen.push(Changed { path: &change.path, comes_or_goes, unseen });
+            seen.push(Changed { path: &change.path, kind, unseen });
+        }
+        for change in seen.iter().filter(|change| matches!(change.kind, Kind::Comes | Kind::Goes)) {
+            if reach::is_plain_header(change.path)
+                && let Err(why) = self.look_again(change)?
+            {
+                return Ok(Err(why));
+            }
         }
         let reached = reached(&self.graph, &self.reverse, &seen, &self.more, &|unit| self.may_hold(unit, holds));
         let (units, config) = match reached {
@@ -185,6 +194,25 @@ impl Planner {
     pub fn again(&self, outputs: &BTreeSet<Arc<str>>) -> Result<Vec<Unit>, TreeError> {
         let units = outputs.iter().map(|output| self.unit(output, String::new()));
         units.filter_map(Result::transpose).collect()
+    }
+
+    /// Takes in what a state has and what its texts say.
+    fn take_in(&mut self, changes: &[Change]) -> Result<(), TreeError> {
+        for change in changes {
+            let blob = regular(change).cloned();
+            if let Some(listing) = &mut self.listing {
+                match &blob {
+                    Some(blob) => listing.insert(change.path.clone(), blob.clone()),
+                    None => listing.remove(&change.path),
+                };
+            }
+            if let Some(blob) = blob.as_ref().filter(|_| is_text_of_compiles(&change.path)) {
+                let version = self.sources.read(std::slice::from_ref(blob))?.swap_remove(0);
+                self.tokens.take(&self.sources, &change.path, &version)?;
+            }
+            self.current.insert(change.path.clone(), blob);
+        }
+        self.settle_alike()
     }
 
     /// Takes in a new version of a file. Gives whether no compiler sees a difference, or why make has to run.
@@ -213,7 +241,7 @@ impl Planner {
             return Ok(Err(format!("'{path}' includes what a macro names")));
         }
         for unit in readers.iter().filter(|_| !added.is_empty()) {
-            if let Err(why) = self.follow(unit, path, &added)? {
+            if let Err(why) = self.follow(unit, &input, &added)? {
                 return Ok(Err(why));
             }
         }
@@ -221,10 +249,21 @@ impl Planner {
         if same {
             self.pairs.push((path.to_owned(), old, new));
         }
-        let again = self.tokens.generation() != self.generation;
-        self.generation = self.tokens.generation();
-        if again {
-            // Other words count now: what was the same under the old rules is compared again.
+        if self.tokens.generation() != self.generation {
+            self.settle_alike()?;
+        } else {
+            self.alike.stand_on(self.tokens.proof());
+            if let (true, Some((_, old, new))) = (same, self.pairs.last()) {
+                self.alike.add(old, new.blob);
+            }
+        }
+        Ok(Ok(same))
+    }
+
+    /// Compares again what was the same under the old rules, where other words count now.
+    fn settle_alike(&mut self) -> Result<(), TreeError> {
+        while self.tokens.generation() != self.generation {
+            self.generation = self.tokens.generation();
             self.alike = Alike::new(self.graph.autoconf);
             for (path, old, new) in std::mem::take(&mut self.pairs) {
                 if self.tokens.same(&self.sources, &self.graph, &path, (&old, &new))? {
@@ -232,10 +271,9 @@ impl Planner {
                 }
             }
             self.pairs.iter().for_each(|(_, old, new)| self.alike.add(old, new.blob));
-        } else if let (true, Some((_, old, new))) = (same, self.pairs.last()) {
-            self.alike.add(old, new.blob);
         }
-        Ok(Ok(same))
+        self.alike.stand_on(self.tokens.proof());
+        Ok(())
     }
 
     /// Whether a unit need not be compiled when its files only changed in what no compiler sees. What it may read beside
@@ -268,13 +306,15 @@ impl Planner {
         let outputs = vec![output.to_string(), compile.depfile.clone()];
         let argv = self.graph.command(&compile.argv);
         let (inputs, autoconf) = self.inputs(output, node, None)?;
+        let command = compile::manifest_key(&argv, &self.toolchain);
+        let contents = inputs.iter().filter(|(path, _)| *path != AUTOCONF).map(|(_, file)| file.blob);
         let alike = match inputs.values().any(|file| self.alike.first(&file.blob).is_some()) {
-            true => {
+            true if self.alike.covers(&command, contents) => {
                 let (inputs, autoconf) = self.inputs(output, node, Some(&self.alike))?;
                 let action = compile::action(argv.clone(), outputs.clone(), inputs, autoconf, &self.toolchain);
                 Some(bombproof_proto::reapi::digest(&action))
             }
-            false => None,
+            true | false => None,
         };
         let action = compile::action(argv, outputs, inputs, autoconf, &self.toolchain);
         let digest = bombproof_proto::reapi::digest(&action);
@@ -311,6 +351,9 @@ impl Planner {
             inputs.insert(path.to_owned(), InputFile { blob, ..file });
         };
         for file in self.graph.inputs(node) {
+            if file.path.strip_prefix("src/").is_some_and(|path| self.current.get(path) == Some(&None)) {
+                continue;
+            }
             let changed = file.path.strip_prefix("src/").and_then(|path| self.changed.get(path));
             let content = match changed {
                 Some(version) => InputFile { blob: version.blob, executable: file.file.executable },
@@ -319,6 +362,9 @@ impl Planner {
             take(&file.path, content, changed, &file.symbols);
         }
         for path in self.more.get(output).into_iter().flatten() {
+            if path.strip_prefix("src/").is_some_and(|path| self.current.get(path) == Some(&None)) {
+                continue;
+            }
             let version = match path.strip_prefix("src/") {
                 Some(source) => self.current(source)?,
                 None => match self.graph.generated.get(path) {
@@ -342,7 +388,11 @@ impl Planner {
     fn current(&self, path: &str) -> Result<Version, TreeError> {
         let missing = || TreeError::Unreadable { detail: format!("'{path}' is not in the tree") };
         let listed = || self.listing.as_ref().and_then(|listing| listing.get(path));
-        let blob = self.current.get(path).or_else(listed).ok_or_else(missing)?;
+        let blob = match self.current.get(path) {
+            Some(blob) => blob.as_ref(),
+            None => listed(),
+        };
+        let blob = blob.ok_or_else(missing)?;
         Ok(self.sources.read(std::slice::from_ref(blob))?.swap_remove(0))
     }
 
@@ -356,4 +406,18 @@ impl Planner {
             compile::action(argv, vec![output], inputs, None, &toolchain)
         })
     }
+}
+
+/// The blob of a change after which a path is a file.
+fn regular(change: &Change) -> Option<&Oid> {
+    let regular = |mode| matches!(mode, FileMode::Regular | FileMode::Executable);
+    change.entry.as_ref().filter(|entry| regular(entry.mode)).map(|entry| &entry.blob)
+}
+
+/// Whether compiles may read a file of this name.
+fn is_text_of_compiles(path: &str) -> bool {
+    let other = ["Documentation/", "tools/testing/", "LICENSES/"].iter().any(|folder| path.starts_with(folder));
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let text = [".rst", ".txt", ".yaml", ".json", ".py", ".sh", ".dts"].iter().any(|ending| name.ends_with(ending));
+    !other && !text && name.contains('.')
 }

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use bombproof_core::digest::BlobDigest;
-use bombproof_core::plan::alike::Version;
-use bombproof_core::plan::compile::AUTOCONF;
+use bombproof_core::digest::{BlobDigest, Digest};
+use bombproof_core::plan::alike::{Proof, Version};
+use bombproof_core::plan::compile::{self, AUTOCONF};
 use bombproof_core::plan::graph::Graph;
 use bombproof_core::source::macros::Sensitive;
 use bombproof_core::source::texts::{set_by, understands};
@@ -22,6 +22,7 @@ const KCONFIG: &str = "include/linux/kconfig.h";
 /// What is known of the texts of a graph.
 pub(super) struct Tokens {
     autoconf: Autoconf,
+    toolchain: Digest,
     /// Versions of files of the source tree that came after the graph.
     later: BTreeMap<String, BTreeSet<BlobDigest>>,
     /// Names of the configuration that such versions define.
@@ -32,6 +33,8 @@ pub(super) struct Tokens {
     /// The words that led to a line when versions were compared last.
     sensitive: Sensitive,
     generation: u64,
+    /// What was gathered.
+    proof: Arc<Proof>,
 }
 
 /// The macros and words of all files.
@@ -45,17 +48,54 @@ struct Gathered {
 
 impl Tokens {
     /// Under the configuration of this `autoconf.h`.
-    pub(super) fn new(autoconf: &str) -> Self {
+    pub(super) fn new(autoconf: &str, toolchain: &Digest) -> Self {
         let autoconf = Autoconf::read(autoconf);
         Self {
             autoconf,
+            toolchain: *toolchain,
             later: BTreeMap::new(),
             redefined: BTreeSet::new(),
             assembled: BTreeSet::new(),
             all: None,
             sensitive: Sensitive::default(),
             generation: 0,
+            proof: Arc::default(),
         }
+    }
+
+    /// Takes in a version of a file that a compile may read from now on.
+    pub(super) fn take(&mut self, sources: &Sources, path: &str, version: &Version) -> Result<(), TreeError> {
+        let new = self.later.entry(path.to_owned()).or_default().insert(version.blob);
+        let Some(all) = self.all.as_mut().filter(|_| new) else { return Ok(()) };
+        Arc::make_mut(&mut self.proof).contents.insert(version.blob);
+        all.texts.take(&format!("src/{path}"), &sources.content(&version.blob)?);
+        self.assembled.extend(version.facts.assembler.iter().cloned());
+        self.doubt(&version.facts.redefines);
+        self.look_at_words();
+        Ok(())
+    }
+
+    /// What was decided by these names of the configuration is open from now on.
+    fn doubt<'a>(&mut self, redefined: impl IntoIterator<Item = &'a String>) {
+        for name in redefined {
+            if self.redefined.insert(name.clone()) {
+                self.all = None;
+                self.generation += 1;
+            }
+        }
+    }
+
+    fn look_at_words(&mut self) {
+        let Some(all) = &mut self.all else { return };
+        if *all.texts.sensitive() != self.sensitive {
+            self.sensitive = all.texts.sensitive().clone();
+            self.generation += 1;
+        }
+    }
+
+    /// What the comparisons look at.
+    pub(super) fn proof(&self) -> &Arc<Proof> {
+        &self.proof
     }
 
     /// Whether two versions of a file are the same to every compiler. Every version that any unit reads has to pass here.
@@ -67,13 +107,7 @@ impl Tokens {
         (old, new): (&Version, &Version),
     ) -> Result<bool, TreeError> {
         self.later.entry(path.to_owned()).or_default().extend([old.blob, new.blob]);
-        for name in &new.facts.redefines {
-            // What was decided by it is open from now on.
-            if self.redefined.insert(name.clone()) {
-                self.all = None;
-                self.generation += 1;
-            }
-        }
+        self.doubt(&new.facts.redefines);
         self.assembled.extend([old, new].into_iter().flat_map(|version| version.facts.assembler.iter().cloned()));
         let (before, after) = (sources.content(&old.blob)?, sources.content(&new.blob)?);
         if self.all.is_none() {
@@ -88,12 +122,11 @@ impl Tokens {
             }
             self.all = Some(self.gather(sources, graph)?);
         }
+        Arc::make_mut(&mut self.proof).contents.extend([old.blob, new.blob]);
         let Some(all) = &mut self.all else { return Ok(false) };
         let same = all.texts.same(&format!("src/{path}"), &before, &after);
-        if *all.texts.sensitive() != self.sensitive {
-            self.sensitive = all.texts.sensitive().clone();
-            self.generation += 1;
-        }
+        self.look_at_words();
+        let Some(all) = &self.all else { return Ok(false) };
         let assembled = self.assembled.iter().any(|name| path.ends_with(name.trim_start_matches(['.', '/'])));
         Ok(same && !assembled && !all.early.iter().any(|name| name.ends_with(path)))
     }
@@ -121,19 +154,23 @@ impl Tokens {
             }
         }
         let mut texts = Texts::new(self.autoconf.clone().doubting(&redefined));
+        let mut proof = Proof::default();
         for file in &graph.files {
+            proof.contents.insert(file.file.blob);
             texts.take(&file.path, &sources.content(&file.file.blob)?);
             self.assembled.extend(sources.facts(&file.file.blob)?.assembler.iter().cloned());
         }
         for (path, blobs) in &self.later {
             for blob in blobs {
                 texts.take(&format!("src/{path}"), &sources.content(blob)?);
+                proof.contents.insert(*blob);
             }
         }
         let plain = texts.command(words());
         let mut all = Gathered { texts, doubtful: HashSet::new(), early: BTreeSet::new() };
         for (unit, node) in &graph.units {
             let argv = node.compile.as_ref().map(|compile| graph.command(&compile.argv)).unwrap_or_default();
+            proof.commands.insert(compile::manifest_key(&argv, &self.toolchain));
             let forced = SearchPath::of(&argv).forced;
             // `kconfig.h` itself counts: what stands in it before it reads the configuration does not know that.
             let early = forced.iter().position(|name| name.ends_with(KCONFIG)).and_then(|place| forced.get(..=place));
@@ -151,6 +188,7 @@ impl Tokens {
                 all.doubtful.extend(graph.units.keys().cloned());
             }
         }
+        self.proof = Arc::new(proof);
         Ok(all)
     }
 }

@@ -13,6 +13,7 @@ use object::read::elf::ElfFile;
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionIndex, SymbolIndex};
 use serde::{Deserialize, Serialize};
 
+use super::exports::{self, Export};
 use crate::digest::{Digest, DigestBuilder};
 
 /// Sections whose contents count.
@@ -29,7 +30,7 @@ const READ_WHOLE: &[&str] = &[
 ];
 
 /// Changed whenever an interface is read otherwise: those kept from before are read anew.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The interface of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub struct Interface {
     pub undefined: BTreeMap<String, String>,
     /// Its sections, each with kind and flags.
     pub sections: BTreeSet<String>,
+    /// Symbols that it exports to modules. What it does not export in the way of [`exports`] is in `rest`.
+    pub exports: BTreeMap<String, Export>,
     /// Everything else that counts.
     pub rest: Digest,
     /// It declares a licence under which all exports may be used.
@@ -49,7 +52,7 @@ pub struct Interface {
 /// Reads an object; `None`: it is no ELF object, or is not understood.
 pub fn read(object: &[u8]) -> Option<Interface> {
     let (interface, facts) = parse(object)?;
-    let builder = DigestBuilder::new("bombproof/object-interface/v3");
+    let builder = DigestBuilder::new("bombproof/object-interface/v4");
     Some(Interface { rest: builder.list(facts.iter().map(String::as_str)).finish(), ..interface })
 }
 
@@ -76,6 +79,7 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<(Interface, BTreeSet<String
     let mut facts = BTreeSet::new();
     let (mut defined, mut undefined, mut gpl) = (BTreeMap::new(), BTreeMap::<String, BTreeSet<&str>>::new(), false);
     let mut sections = BTreeSet::new();
+    let exports = exports::read(file);
     let section_name = |index: Option<SectionIndex>| -> Option<String> {
         match index {
             None => Some(String::new()),
@@ -105,6 +109,9 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<(Interface, BTreeSet<String
     }
     for section in file.sections() {
         let name = section.name().ok()?;
+        if exports.is_some() && exports::is_of_exports(name) {
+            continue;
+        }
         sections.insert(format!("{name} {:?} {:?}", section.kind(), section.flags()));
         if READ_WHOLE.iter().any(|head| name.starts_with(head)) {
             facts.insert(format!("content {name} {}", Digest::of(section.data().ok()?)));
@@ -138,7 +145,8 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<(Interface, BTreeSet<String
     undefined.remove("");
     let join = |(name, from): (String, BTreeSet<&str>)| (name, from.into_iter().collect::<Vec<_>>().join(" "));
     let undefined = undefined.into_iter().map(join).collect();
-    Some((Interface { defined, undefined, sections, rest: Digest::of(b""), gpl }, facts))
+    let exports = exports.unwrap_or_default();
+    Some((Interface { defined, undefined, sections, exports, rest: Digest::of(b""), gpl }, facts))
 }
 
 /// What is known of the last link.
@@ -152,6 +160,17 @@ pub struct Linked {
     pub places: BTreeMap<String, String>,
     /// Exported symbols (`Module.symvers`), and whether any licence may use each. Symbols of a namespace are not in it.
     pub exports: BTreeMap<String, bool>,
+    /// Every exported symbol; `None`: no list of them was made.
+    pub exported: Option<BTreeSet<String>>,
+}
+
+/// What changed objects bring that no object had at the last link.
+#[derive(Clone, Debug, Default)]
+pub struct Fresh {
+    /// Symbols of the image, each with its section and how many objects define it.
+    pub image: BTreeMap<String, (String, u32)>,
+    /// Exports of the image and of all modules, and how many objects have each.
+    pub exports: BTreeMap<String, (Export, u32)>,
 }
 
 impl Linked {
@@ -172,7 +191,10 @@ impl Linked {
             let plain = rest.iter().all(|namespace| namespace.trim().is_empty());
             (plain && !name.is_empty()).then(|| (name.to_owned(), kind == "EXPORT_SYMBOL"))
         });
-        Self { image: image.collect(), exports: exports.collect(), ..Self::default() }
+        let names = symvers.lines().filter_map(|line| line.split('\t').nth(1)).filter(|name| !name.is_empty());
+        let exported: BTreeSet<String> = names.map(str::to_owned).collect();
+        let exported = Some(exported).filter(|names| !names.is_empty());
+        Self { image: image.collect(), exports: exports.collect(), exported, ..Self::default() }
     }
 
     /// Takes in an object that was linked.
@@ -222,6 +244,7 @@ fn by_sections(before: &Interface, after: &Interface, linked: &Linked) -> Option
     let same = before.defined == after.defined
         && before.undefined.keys().eq(after.undefined.keys())
         && before.gpl == after.gpl
+        && before.exports == after.exports
         && before.rest == after.rest;
     same.then_some(View::Same)
 }
@@ -231,34 +254,48 @@ fn needed_anew<'a>(before: &'a Interface, after: &'a Interface) -> impl Iterator
     after.undefined.keys().filter(|name| !before.undefined.contains_key(*name))
 }
 
-/// Judges a changed object of the image; `fresh` are the symbols that it and other changed objects of the image define and
-/// that none defined before, each with its section and how many define it.
+/// What speaks against the exports of a changed object: what was exported must be so still, and what is new must be defined
+/// here, stay, and be exported once.
+fn by_exports(before: &Interface, after: &Interface, linked: &Linked, fresh: &Fresh) -> Option<View> {
+    if let Some((name, _)) = before.exports.iter().find(|(name, export)| after.exports.get(*name) != Some(export)) {
+        return Some(View::Unclear(format!("its export of '{name}' is not what it was")));
+    }
+    let known = |name: &String| linked.exported.as_ref().is_none_or(|exported| exported.contains(name));
+    let stays = |name: &String| {
+        let section = after.defined.get(name).map(|fact| section_of(fact));
+        section.is_some_and(|section| !section.is_empty() && !discarded(section))
+    };
+    let once = |name: &String| fresh.exports.get(name).is_some_and(|(_, count)| *count == 1);
+    let mut anew = after.exports.keys().filter(|name| !before.exports.contains_key(*name));
+    let odd = anew.find(|name| known(name) || !stays(name) || !once(name))?;
+    Some(View::Unclear(format!("it exports '{odd}', which may not be exported")))
+}
+
+/// Judges a changed object of the image; `fresh` is what it and other changed objects bring.
 ///
 /// A symbol that it defines no more is left to the link: objects may need it that are not understood.
-pub fn view_in_image(
-    before: &Interface,
-    after: &Interface,
-    linked: &Linked,
-    fresh: &BTreeMap<String, (String, u32)>,
-) -> View {
+pub fn view_in_image(before: &Interface, after: &Interface, linked: &Linked, fresh: &Fresh) -> View {
     if let Some(view) = by_sections(before, after, linked) {
         return view;
     }
     if before.rest != after.rest {
         return View::Unclear("it refers to something else".to_owned());
     }
+    if let Some(view) = by_exports(before, after, linked, fresh) {
+        return view;
+    }
     if let Some((name, _)) = before.defined.iter().find(|(name, fact)| after.defined.get(*name) != Some(fact)) {
         return View::Unclear(format!("'{name}' is not what it was"));
     }
     for name in after.defined.keys().filter(|name| !before.defined.contains_key(*name)) {
-        let once = fresh.get(name).is_some_and(|(_, count)| *count == 1);
+        let once = fresh.image.get(name).is_some_and(|(_, count)| *count == 1);
         if !once || linked.image.contains(name) || linked.places.contains_key(name) {
             return View::Unclear(format!("'{name}' may be defined twice"));
         }
     }
     for name in needed_anew(before, after) {
         let known = linked.image.contains(name) && linked.stays(name);
-        let new = fresh.get(name).is_some_and(|(section, count)| *count == 1 && !discarded(section));
+        let new = fresh.image.get(name).is_some_and(|(section, count)| *count == 1 && !discarded(section));
         if !known && !new {
             return View::Unclear(format!("it needs '{name}', which the image did not have for all to use"));
         }
@@ -266,13 +303,23 @@ pub fn view_in_image(
     View::Resolved
 }
 
-/// Judges a changed object of a module; `others` are the other objects of the module as they are now.
-pub fn view_in_module(before: &Interface, after: &Interface, others: &[Interface], linked: &Linked) -> View {
+/// Judges a changed object of a module; `others` are the other objects of the module as they are now, `fresh` is what all changed
+/// objects bring.
+pub fn view_in_module(
+    before: &Interface,
+    after: &Interface,
+    others: &[Interface],
+    linked: &Linked,
+    fresh: &Fresh,
+) -> View {
     if let Some(view) = by_sections(before, after, linked) {
         return view;
     }
     if before.rest != after.rest {
         return View::Unclear("it refers to something else".to_owned());
+    }
+    if let Some(view) = by_exports(before, after, linked, fresh) {
+        return view;
     }
     let gpl = after.gpl || others.iter().any(|other| other.gpl);
     let gone = before.defined.keys().filter(|name| !after.defined.contains_key(*name));
@@ -290,7 +337,8 @@ pub fn view_in_module(before: &Interface, after: &Interface, others: &[Interface
         let stays = |fact: &String| !discarded(section_of(fact));
         let own = others.iter().any(|other| other.defined.get(name).is_some_and(stays));
         let exported = linked.stays(name) && linked.exports.get(name).is_some_and(|anyone| *anyone || gpl);
-        if !own && !exported {
+        let anew = |(export, count): &(Export, u32)| *count == 1 && export.is_open(gpl);
+        if !own && !exported && !fresh.exports.get(name).is_some_and(anew) {
             return View::Unclear(format!("it needs '{name}'"));
         }
     }
@@ -385,6 +433,7 @@ mod tests {
             sections: BTreeSet::from([".text".to_owned()]),
             defined: defined.iter().map(|name| ((*name).to_owned(), ".text Text".to_owned())).collect(),
             undefined: undefined.iter().map(|name| ((*name).to_owned(), ".".to_owned())).collect(),
+            exports: BTreeMap::new(),
             rest: Digest::of(b""),
             gpl: false,
         }
@@ -410,7 +459,7 @@ mod tests {
         };
         let mut elsewhere = from(".init.text");
         elsewhere.undefined.insert("printk".to_owned(), ". .init.text".to_owned());
-        let view = |after: &Interface| view_in_image(&from(".init.text"), after, &linked(), &BTreeMap::new());
+        let view = |after: &Interface| view_in_image(&from(".init.text"), after, &linked(), &Fresh::default());
         assert_eq!(view(&from(".init.text")), View::Same);
         assert_eq!(view(&elsewhere), View::Same);
         assert!(matches!(view(&from(". .init.text")), View::Unclear(_)));
@@ -424,7 +473,7 @@ mod tests {
         let changed = Interface { rest: Digest::of(b"x"), ..before.clone() };
         let fresh =
             [("c", 1), ("d", 2), ("gpl", 2)].map(|(name, count)| (name.to_owned(), (".text".to_owned(), count)));
-        let fresh = BTreeMap::from(fresh);
+        let fresh = Fresh { image: BTreeMap::from(fresh), ..Fresh::default() };
         // The object afterwards, what a module whose other object needs `b` and has `c` says, what the image says.
         let with = |section: &str| {
             let mut it = before.clone();
@@ -455,12 +504,72 @@ mod tests {
                 View::Resolved => "resolved",
                 View::Unclear(_) => "unclear",
             };
-            let seen = view_in_module(&before, &after, std::slice::from_ref(&other), &linked());
+            let seen = view_in_module(&before, &after, std::slice::from_ref(&other), &linked(), &fresh);
             assert_eq!(word(seen), module, "module: {after:?}");
             assert_eq!(word(view_in_image(&before, &after, &linked(), &fresh)), image, "image: {after:?}");
         }
         let needs = object(&["a", "b"], &["printk", "gpl"]);
-        assert_eq!(view_in_module(&before, &needs, &[gpl], &linked()), View::Resolved);
+        assert_eq!(view_in_module(&before, &needs, &[gpl], &linked(), &fresh), View::Resolved);
         assert_eq!(view_in_image(&before, &object(&["a", "b"], &["printk", "printk"]), &linked(), &fresh), View::Same);
+    }
+
+    #[test]
+    fn what_the_link_makes_of_exports() {
+        let exporting = |names: &[(&str, bool)], section: &str| {
+            let mut it = object(&["old", "new", "once_more"], &[]);
+            it.defined.insert("new".to_owned(), format!("{section} Text"));
+            let export = |(name, gpl): &(&str, bool)| {
+                ((*name).to_owned(), Export { gpl: *gpl, namespace: String::new(), kind: "a".to_owned() })
+            };
+            it.exports = names.iter().map(export).collect();
+            it
+        };
+        let before = exporting(&[("old", false)], ".text");
+        let fresh = |after: &Interface, count: u32| {
+            let anew = after.exports.iter().filter(|(name, _)| *name != "old");
+            let exports = anew.map(|(name, export)| (name.clone(), (export.clone(), count)));
+            Fresh { exports: exports.collect(), ..Fresh::default() }
+        };
+        // What it exports afterwards, where `new` lies, how many export it, and what comes of it.
+        for (names, section, count, want) in [
+            (&[("old", false)][..], ".text", 1, "same"),
+            (&[("old", false), ("new", false)], ".text", 1, "resolved"),
+            (&[("old", false), ("new", true)], ".text", 1, "resolved"),
+            (&[("old", false), ("new", false)], ".text", 2, "unclear"),
+            (&[("old", false), ("new", false)], ".init.text", 1, "unclear"),
+            (&[("old", false), ("printk", false)], ".text", 1, "unclear"),
+            (&[("old", false), ("ns", false)], ".text", 1, "unclear"),
+            (&[("old", true)], ".text", 1, "unclear"),
+            (&[], ".text", 1, "unclear"),
+        ] {
+            let after = exporting(names, section);
+            let mut before = before.clone();
+            before.defined.clone_from(&after.defined);
+            let fresh = fresh(&after, count);
+            for view in [
+                view_in_image(&before, &after, &linked(), &fresh),
+                view_in_module(&before, &after, &[], &linked(), &fresh),
+            ] {
+                let word = match view {
+                    View::Same => "same",
+                    View::Resolved => "resolved",
+                    View::Unclear(_) => "unclear",
+                };
+                assert_eq!(word, want, "{names:?} {section} {count}");
+            }
+        }
+        // A module may need what is exported anew, if its licence allows it.
+        let (user, needs) = (object(&["x"], &[]), object(&["x"], &["new"]));
+        for (gpl_only, licence, resolved) in [(false, false, true), (true, false, false), (true, true, true)] {
+            let fresh = fresh(&exporting(&[("new", gpl_only)], ".text"), 1);
+            let needs = Interface { gpl: licence, ..needs.clone() };
+            let user = Interface { gpl: licence, ..user.clone() };
+            let view = view_in_module(&user, &needs, &[], &linked(), &fresh);
+            assert_eq!(view == View::Resolved, resolved, "{gpl_only} {licence}");
+        }
+        // Where nobody wrote down what is exported, nothing is known of an export.
+        let after = exporting(&[("old", false), ("new", false)], ".text");
+        let unknown = Linked { exported: None, ..linked() };
+        assert!(matches!(view_in_image(&before, &after, &unknown, &fresh(&after, 1)), View::Unclear(_)));
     }
 }

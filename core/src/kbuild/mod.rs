@@ -7,6 +7,7 @@
 
 pub mod cmdfile;
 pub mod depfile;
+pub mod exports;
 pub mod interface;
 pub mod invocation;
 pub mod log;

@@ -90,6 +90,17 @@ pub fn of(path: &str) -> Reach {
     if code && !special && !checked { Reach::Units } else { Reach::Structure }
 }
 
+/// Whether a header of this path comes and goes without any step noticing but the compiles that look for one of its name.
+///
+/// The build makes wrappers of what an architecture's own folder of headers does not have, and exports `uapi`.
+pub fn is_plain_header(path: &str) -> bool {
+    let owned = (path.starts_with("arch/") && path.contains("/include/"))
+        || ["include/asm-generic/", "include/uapi/", "include/generated/", "include/config/"]
+            .iter()
+            .any(|folder| path.starts_with(folder));
+    path.ends_with(".h") && of(path) == Reach::Units && !owned
+}
+
 /// Options under which compiling a unit is followed by steps that are not known here, or a link looks at the insides of
 /// objects.
 const REFUSED: &[&str] = &[
@@ -121,6 +132,23 @@ pub fn plain_arguments(arguments: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_that_come_and_go() {
+        for (path, want) in [
+            ("include/net/mana/gdma.h", true),
+            ("drivers/net/a.h", true),
+            ("drivers/net/a.c", false),
+            ("arch/x86/include/asm/a.h", false),
+            ("arch/x86/kvm/a.h", true),
+            ("include/asm-generic/a.h", false),
+            ("include/uapi/linux/a.h", false),
+            ("tools/include/a.h", false),
+            ("scripts/a.h", false),
+        ] {
+            assert_eq!(is_plain_header(path), want, "{path}");
+        }
+    }
 
     #[test]
     fn the_makefiles_of_another_architecture_are_foreign() {

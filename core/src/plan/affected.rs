@@ -11,10 +11,23 @@ use crate::kbuild::reach::{self, Reach};
 pub struct Changed<'a> {
     /// Below the top of the source tree.
     pub path: &'a str,
-    /// It was not there before, is not there afterwards, or is something else than a file.
-    pub comes_or_goes: bool,
+    /// What becomes of it.
+    pub kind: Kind,
     /// No compiler sees a difference: only comments, white space or text that this configuration switches off.
     pub unseen: bool,
+}
+
+/// What becomes of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A file stays one.
+    Changes,
+    /// A file is new.
+    Comes,
+    /// A file is no more.
+    Goes,
+    /// It is or was something else than a file.
+    Odd,
 }
 
 /// What has to be done for a change.
@@ -81,25 +94,25 @@ pub fn reached(
     let (mut units, mut config) = (BTreeMap::new(), None);
     for change in changes {
         let path = change.path;
+        let comes_or_goes = change.kind != Kind::Changes;
         match reach::of(path) {
             Reach::Nothing => continue,
             Reach::Structure if unread_by_kbuild(graph, change) => {}
-            Reach::Structure if is_kconfig(path) && graph.kconfig.contains(path) && !change.comes_or_goes => {
+            Reach::Structure if is_kconfig(path) && graph.kconfig.contains(path) && !comes_or_goes => {
                 config.get_or_insert_with(|| path.to_owned());
             }
             Reach::Structure => return Reached::Structure(format!("'{path}' may change more than compiles")),
             Reach::Units => {}
         }
-        if change.comes_or_goes {
+        if comes_or_goes && (change.kind == Kind::Odd || !reach::is_plain_header(path)) {
             return Reached::Structure(format!("'{path}' comes or goes"));
         }
         // Such a step may run without the configuration: what is unseen by compiles is not unseen by it.
-        if graph.others.contains(path) {
+        let also_named = |other: &String| comes_or_goes && same_name(other, path);
+        if graph.others.contains(path) || graph.others.iter().any(also_named) {
             return Reached::Structure(format!("'{path}' is read by a step that is no compile"));
         }
-        let input = format!("src/{path}");
-        let also = more.iter().filter(|(_, paths)| paths.contains(&input)).map(|(unit, _)| unit);
-        for unit in reverse.readers(path).chain(also) {
+        for unit in &readers(graph, reverse, change, more) {
             if change.unseen && holds(unit) {
                 continue;
             }
@@ -116,10 +129,43 @@ pub fn reached(
     Reached::Units { units, config }
 }
 
+/// The units that a change of a file may mean something to: those that read it or, where it comes, one of its name.
+///
+/// A compile looks for a header by a name that ends in that of the file. Where it found none so far it failed, and nothing is planned.
+pub fn readers(
+    graph: &Graph,
+    reverse: &Reverse,
+    change: &Changed<'_>,
+    more: &BTreeMap<Arc<str>, BTreeSet<String>>,
+) -> BTreeSet<Arc<str>> {
+    if change.kind != Kind::Comes {
+        let input = format!("src/{}", change.path);
+        let since = more.iter().filter(|(_, paths)| paths.contains(&input)).map(|(unit, _)| unit);
+        return reverse.readers(change.path).chain(since).cloned().collect();
+    }
+    let since = more.iter().filter(|(_, paths)| paths.iter().any(|other| same_name(other, change.path)));
+    let mut found: BTreeSet<Arc<str>> = since.map(|(unit, _)| Arc::clone(unit)).collect();
+    let namesakes: Vec<u32> = (0..)
+        .zip(&graph.files)
+        .filter(|(_, file)| same_name(&file.path, change.path))
+        .map(|(place, _)| place)
+        .collect();
+    if !namesakes.is_empty() {
+        let reads = |node: &Node| namesakes.iter().any(|place| node.inputs.binary_search(place).is_ok());
+        found.extend(graph.units.iter().filter(|(_, node)| reads(node)).map(|(unit, _)| Arc::clone(unit)));
+    }
+    found
+}
+
+/// Whether two paths end in the same name.
+fn same_name(one: &str, other: &str) -> bool {
+    one.rsplit('/').next() == other.rsplit('/').next()
+}
+
 /// Whether the build of this graph does not look at a file of Kconfig or make.
 fn unread_by_kbuild(graph: &Graph, change: &Changed<'_>) -> bool {
     let kconfig = is_kconfig(change.path) && !graph.kconfig.is_empty() && !graph.kconfig.contains(change.path);
-    !change.comes_or_goes && (kconfig || reach::is_foreign(change.path, &graph.arch))
+    change.kind == Kind::Changes && (kconfig || reach::is_foreign(change.path, &graph.arch))
 }
 
 fn is_kconfig(path: &str) -> bool {
@@ -174,8 +220,10 @@ mod tests {
         let graph = graph();
         let reverse = Reverse::of(&graph);
         let more = BTreeMap::from([(Arc::from("b.o"), BTreeSet::from(["src/include/new.h".to_owned()]))]);
-        let plain = |path| Changed { path, comes_or_goes: false, unseen: false };
-        let comes = |path| Changed { comes_or_goes: true, ..plain(path) };
+        let plain = |path| Changed { path, kind: Kind::Changes, unseen: false };
+        let comes = |path| Changed { kind: Kind::Comes, ..plain(path) };
+        let goes = |path| Changed { kind: Kind::Goes, ..plain(path) };
+        let odd = |path| Changed { kind: Kind::Odd, ..plain(path) };
         let unseen = |path| Changed { unseen: true, ..plain(path) };
         for (changes, want) in [
             (vec![], Ok("")),
@@ -188,7 +236,19 @@ mod tests {
             (vec![unseen("a.c")], Ok("a.o")),
             (vec![unseen("include/h.h")], Ok("a.o")),
             (vec![unseen("include/lds.h")], Err("no compile")),
-            (vec![comes("include/nobody.h")], Err("comes or goes")),
+            (vec![comes("include/nobody.h")], Ok("")),
+            (vec![comes("drivers/h.h")], Ok("a.o b.o")),
+            (vec![comes("drivers/g.h")], Ok("a.o")),
+            (vec![comes("drivers/new.h")], Ok("b.o")),
+            (vec![comes("drivers/lds.h")], Err("no compile")),
+            (vec![comes("drivers/tool.h")], Err("made by make alone")),
+            (vec![goes("include/h.h")], Ok("a.o b.o")),
+            (vec![goes("drivers/h.h")], Ok("")),
+            (vec![goes("include/new.h"), comes("net/new.h")], Ok("b.o")),
+            (vec![odd("include/h.h")], Err("comes or goes")),
+            (vec![comes("arch/x86/include/asm/h.h")], Err("comes or goes")),
+            (vec![comes("new.c")], Err("comes or goes")),
+            (vec![goes("a.c")], Err("comes or goes")),
             (vec![plain("include/lds.h")], Err("no compile")),
             (vec![plain("tool.h")], Err("made by make alone")),
             (vec![plain("kernel/Makefile")], Err("more than compiles")),

@@ -4,10 +4,10 @@
 //! those of an earlier one gives the same object, provided that it says nothing (what a compiler says has line numbers
 //! in it) and keeps no line numbers for a debugger.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::digest::BlobDigest;
+use crate::digest::{BlobDigest, Digest};
 use crate::source::Facts;
 
 /// One version of a file.
@@ -19,17 +19,38 @@ pub struct Version {
     pub facts: Arc<Facts>,
 }
 
+/// What the proof looked at. Of a compile that it did not look at nothing is proven: what is the same to all others may hold a
+/// macro that only this one uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// Contents of files.
+    pub contents: HashSet<BlobDigest>,
+    /// Commands, as [`super::compile::manifest_key`] names them.
+    pub commands: HashSet<Digest>,
+}
+
 /// Classes of versions, each with the one that was there first.
 #[derive(Clone, Debug)]
 pub struct Alike {
     autoconf: BlobDigest,
     first: HashMap<BlobDigest, Version>,
+    proof: Arc<Proof>,
 }
 
 impl Alike {
     /// None yet, under the configuration of this `autoconf.h`.
     pub fn new(autoconf: BlobDigest) -> Self {
-        Self { autoconf, first: HashMap::new() }
+        Self { autoconf, first: HashMap::new(), proof: Arc::default() }
+    }
+
+    /// Takes in what the proof looks at now.
+    pub fn stand_on(&mut self, proof: &Arc<Proof>) {
+        self.proof = Arc::clone(proof);
+    }
+
+    /// Whether the proof looked at this command and at all these contents.
+    pub fn covers(&self, command: &Digest, contents: impl IntoIterator<Item = BlobDigest>) -> bool {
+        self.proof.commands.contains(command) && contents.into_iter().all(|blob| self.proof.contents.contains(&blob))
     }
 
     /// Takes in that a version is like an earlier one.
@@ -72,5 +93,11 @@ mod tests {
         let first = |of: &Version| alike.first(&of.blob).map(|first| first.blob);
         assert_eq!([&a, &b, &c, &other].map(first), [None, Some(a.blob), Some(a.blob), None]);
         assert!(alike.applies(&config) && !alike.applies(&a.blob));
+        let (known, unknown) = (Digest::of(b"gcc a"), Digest::of(b"gcc b"));
+        assert!(!alike.covers(&known, []));
+        let contents = [a.blob, b.blob].into();
+        alike.stand_on(&Arc::new(Proof { contents, commands: [known].into() }));
+        assert!(alike.covers(&known, []) && alike.covers(&known, [a.blob, b.blob]));
+        assert!(!alike.covers(&known, [a.blob, other.blob]) && !alike.covers(&unknown, [a.blob]));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::graph::Graph;
-use crate::kbuild::interface::{self, Interface, Linked, View};
+use crate::kbuild::interface::{self, Fresh, Interface, Linked, View};
 use crate::outcome::LinkCheck;
 
 /// Why only the link can tell.
@@ -42,7 +42,7 @@ pub fn check(graph: &Graph, linked: &Linked, now: &BTreeMap<Arc<str>, Interface>
                     now.get(other).or_else(|| graph.units.get(other).and_then(|node| node.interface.as_ref()))
                 });
                 match others.map(|other| other.cloned()).collect::<Option<Vec<_>>>() {
-                    Some(others) => interface::view_in_module(before, after, &others, linked),
+                    Some(others) => interface::view_in_module(before, after, &others, linked, &fresh),
                     None => View::Unclear("an object of its module is not understood".to_owned()),
                 }
             }
@@ -57,19 +57,24 @@ pub fn check(graph: &Graph, linked: &Linked, now: &BTreeMap<Arc<str>, Interface>
     Ok(known)
 }
 
-/// Symbols that changed objects of the image define anew, each with its section and how many define it.
-fn fresh(graph: &Graph, now: &BTreeMap<Arc<str>, Interface>) -> BTreeMap<String, (String, u32)> {
+/// What changed objects bring that none had at the last link.
+fn fresh(graph: &Graph, now: &BTreeMap<Arc<str>, Interface>) -> Fresh {
     let in_module = |unit: &str| graph.modules.values().any(|objects| objects.iter().any(|object| object == unit));
-    let mut fresh: BTreeMap<String, (String, u32)> = BTreeMap::new();
+    let mut fresh = Fresh::default();
     for (unit, after) in now {
         let before = graph.units.get(unit).and_then(|node| node.interface.as_ref());
+        let exports = after.exports.iter().filter(|(name, _)| before.is_none_or(|it| !it.exports.contains_key(*name)));
+        for (name, export) in exports {
+            let known = fresh.exports.entry(name.clone());
+            known.and_modify(|(_, count)| *count += 1).or_insert_with(|| (export.clone(), 1));
+        }
         let is_new = |name: &String| before.is_none_or(|before| !before.defined.contains_key(name));
         if !after.defined.keys().any(is_new) || in_module(unit) {
             continue;
         }
         for (name, fact) in after.defined.iter().filter(|(name, _)| is_new(name)) {
             let section = interface::section_of(fact).to_owned();
-            fresh.entry(name.clone()).and_modify(|(_, count)| *count += 1).or_insert((section, 1));
+            fresh.image.entry(name.clone()).and_modify(|(_, count)| *count += 1).or_insert((section, 1));
         }
     }
     fresh

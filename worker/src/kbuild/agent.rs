@@ -86,6 +86,8 @@ type Hit = (ActionResult, Option<Vec<String>>, Known);
 struct Candidate {
     digest: BlobDigest,
     set: DependencySet,
+    /// Of its files, but for the configuration.
+    contents: Vec<BlobDigest>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -204,8 +206,11 @@ impl Agent {
             return Ok(None);
         }
         for set in sets {
-            let Some(other) = self.candidate(&set.inputs, question, what, Some(alike))? else { continue };
             let Some(own) = self.candidate(&set.inputs, question, what, None)? else { continue };
+            if !alike.covers(&key.0, own.contents) {
+                continue;
+            }
+            let Some(other) = self.candidate(&set.inputs, question, what, Some(alike))? else { continue };
             if own.set.resolution != set.resolution || other.digest == own.digest {
                 continue;
             }
@@ -232,6 +237,7 @@ impl Agent {
         let mut tree = InputTree::new();
         let mut facts: Vec<(&String, Arc<Facts>)> = Vec::new();
         let mut symbols: BTreeSet<String> = BTreeSet::new();
+        let mut contents = Vec::with_capacity(inputs.len());
         for path in inputs {
             let Some(known) = self.compiles.files.get(&self.host(path)).map_err(|error| io(&error))? else {
                 return Ok(None);
@@ -244,6 +250,7 @@ impl Agent {
             if path != AUTOCONF {
                 symbols.extend(named.symbols.iter().cloned());
                 facts.push((path, Arc::clone(&known.facts)));
+                contents.push(known.file.blob);
             }
             let blob = first.map_or(known.file.blob, |first| first.blob);
             tree.insert(path.clone(), InputFile { blob, ..known.file });
@@ -257,7 +264,7 @@ impl Agent {
         let action = compile::action(question.argv.clone(), outputs, tree, autoconf, &self.toolchain);
         let digest = bombproof_proto::reapi::digest(&action);
         let set = DependencySet { inputs: inputs.to_vec(), symbols: symbols.into_iter().collect(), resolution };
-        Ok(Some(Candidate { digest, set }))
+        Ok(Some(Candidate { digest, set, contents }))
     }
 
     fn host(&self, input: &str) -> PathBuf {
