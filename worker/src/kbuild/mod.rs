@@ -50,6 +50,12 @@ const CLOCK_GRAIN: Duration = Duration::from_millis(20);
 /// The socket of the agent, in the folder of logs.
 const AGENT_SOCKET: &str = "agent";
 
+/// What was derived last in the folder of configurations.
+const DERIVED: &str = "derived.json";
+
+/// The script by which busybox makes the files of Kconfig from its sources.
+const GENERATED_KCONFIG: &str = "scripts/gen_build_files.sh";
+
 /// Stands in a lane where an audit found a difference: only make is trusted there.
 pub(crate) const NO_DIRECT: &str = "no-direct";
 
@@ -133,6 +139,7 @@ pub(crate) async fn build(
             None => None,
         };
         if changes.is_none() {
+            let _ = std::fs::remove_file(root.with_file_name(DERIVED));
             for folder in [&out, &root.with_file_name("cfg")] {
                 std::fs::remove_dir_all(folder).map_err(disk("emptying the build folder"))?;
                 std::fs::create_dir_all(folder).map_err(disk("emptying the build folder"))?;
@@ -168,7 +175,7 @@ pub(crate) async fn build(
         changes.as_ref().map(|differs| differs.changes.iter().map(|change| change.path.as_str()).collect());
     // A step that was cut off may have derived the configuration of another state.
     // Where Kconfig's files are made from the sources (busybox), any of them may bring a symbol.
-    let from_sources = folders.host("src").join("scripts/gen_build_files.sh").is_file();
+    let from_sources = folders.host("src").join(GENERATED_KCONFIG).is_file();
     let derive =
         unclean || from_sources || paths.as_ref().is_none_or(|paths| paths.iter().any(|path| config::may_affect(path)));
     let first = memory.built.is_none();
@@ -397,8 +404,13 @@ fn is_included(path: &str) -> bool {
     [".h", ".inc", ".def", ".dtsi"].iter().any(|ending| path.ends_with(ending))
 }
 
-/// A configuration that was derived.
+/// A configuration that was derived, as it is kept beside the folder where that was done.
+#[derive(Serialize, Deserialize)]
 struct Derived {
+    /// The state for which it was.
+    tree: Oid,
+    /// What was printed.
+    log: String,
     text: String,
     config: Config,
     not_effective: BTreeMap<String, (String, String)>,
@@ -421,7 +433,14 @@ impl Runner<'_> {
     }
 
     /// Derives the configuration of the state: base config, fragments, `olddefconfig`. Fails where it is the source that does.
+    /// Where nothing that Kconfig reads changed since that was done last, that holds.
     async fn derive(&self, roots: &Roots, first: bool) -> Result<Result<Derived, Failure>, Trouble> {
+        if let Some(known) = self.derived_before() {
+            self.say("the configuration was derived before, and no file that has a say in it changed since:")?;
+            self.append(&known.log)?;
+            return Ok(Ok(known));
+        }
+        let begin = self.log_text()?.len();
         let scratch = self.folders.host("cfg").join(".config");
         let _ = std::fs::remove_file(&scratch);
         let mut asked = Config::new();
@@ -478,7 +497,23 @@ impl Runner<'_> {
         }
         let text = std::fs::read_to_string(&scratch).map_err(disk("the configuration"))?;
         let config = config::effective(&text);
-        Ok(Ok(Derived { not_effective: config::not_effective(&asked, &config), config, text }))
+        let log = self.log_text()?.get(begin..).unwrap_or_default().to_owned();
+        let not_effective = config::not_effective(&asked, &config);
+        let derived = Derived { tree: self.attempt.tree.clone(), log, text, config, not_effective };
+        let kept = serde_json::to_vec(&derived).map_err(|error| Trouble::Internal { detail: error.to_string() })?;
+        atomic::write(&self.folders.host(DERIVED), &kept).map_err(|error| Trouble::Disk { detail: error.to_string() })?;
+        Ok(Ok(derived))
+    }
+
+    /// What was derived last, if it is the same for this state.
+    fn derived_before(&self) -> Option<Derived> {
+        // Where Kconfig's files are made from the sources (busybox), any of them may bring a symbol.
+        if self.folders.host("src").join(GENERATED_KCONFIG).is_file() {
+            return None;
+        }
+        let kept: Derived = serde_json::from_slice(&std::fs::read(self.folders.host(DERIVED)).ok()?).ok()?;
+        let changes = self.worker.source.changes(Some(&kept.tree), &self.attempt.tree).ok()?;
+        (!changes.iter().any(|change| config::may_affect(&change.path))).then_some(kept)
     }
 
     /// Derives the configuration of the state for the build folder. Gives the failure, if it is one of the source.
@@ -500,9 +535,13 @@ impl Runner<'_> {
 
     /// Adds a line of our own to the log.
     fn say(&self, line: &str) -> Result<(), Trouble> {
+        self.append(&format!("bombproof: {line}\n"))
+    }
+
+    fn append(&self, text: &str) -> Result<(), Trouble> {
         use std::io::Write;
         let log = File::options().create(true).append(true).open(&self.attempt.log);
-        log.and_then(|mut log| writeln!(log, "bombproof: {line}")).map_err(disk("the log"))
+        log.and_then(|mut log| log.write_all(text.as_bytes())).map_err(disk("the log"))
     }
 
     /// The agent of this step and its socket, where compiles can be run outside of the build.
