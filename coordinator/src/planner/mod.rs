@@ -21,6 +21,8 @@ use bombproof_store::trees::TreeError;
 
 mod includes;
 pub mod sources;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use sources::Sources;

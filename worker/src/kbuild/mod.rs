@@ -501,7 +501,8 @@ impl Runner<'_> {
         let not_effective = config::not_effective(&asked, &config);
         let derived = Derived { tree: self.attempt.tree.clone(), log, text, config, not_effective };
         let kept = serde_json::to_vec(&derived).map_err(|error| Trouble::Internal { detail: error.to_string() })?;
-        atomic::write(&self.folders.host(DERIVED), &kept).map_err(|error| Trouble::Disk { detail: error.to_string() })?;
+        atomic::write(&self.folders.host(DERIVED), &kept)
+            .map_err(|error| Trouble::Disk { detail: error.to_string() })?;
         Ok(Ok(derived))
     }
 
