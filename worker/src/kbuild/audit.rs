@@ -8,6 +8,7 @@ use std::path::Path;
 
 use bombproof_core::diagnostic::{Diagnostic, Severity, Tool, parse};
 use bombproof_core::digest::Digest;
+use bombproof_core::kbuild::record::Known;
 use bombproof_core::kbuild::roots::{Place, Roots};
 use bombproof_core::kbuild::{cmdfile, log};
 use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
@@ -49,7 +50,8 @@ pub(crate) async fn audit(
         (worker.source.clone(), folders.host("src"), attempt.tree.clone(), folders.host("out"));
     let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
     let (cwd, places) = (folders.guest("out"), roots.clone());
-    let moved = tokio::task::spawn_blocking(move || -> Result<(), Trouble> {
+    let cwd_of_make = cwd.clone();
+    let moved = tokio::task::spawn_blocking(move || -> Result<BTreeSet<String>, Trouble> {
         let tree = SourceTree::at(&root);
         let from = tree.position();
         let moved = tree.move_to(source.as_ref(), &to)?;
@@ -57,6 +59,7 @@ pub(crate) async fn audit(
             None => {
                 std::fs::remove_dir_all(&out).map_err(disk("emptying the build folder"))?;
                 std::fs::create_dir_all(&out).map_err(disk("emptying the build folder"))?;
+                Ok(BTreeSet::new())
             }
             Some(from) => {
                 let changes = source.changes(Some(&from), &to).map_err(MoveError::from)?;
@@ -65,11 +68,11 @@ pub(crate) async fn audit(
                 // make alone does not see a header that shadows another.
                 drop_objects(readers(&out, &cwd, &places, &names).map_err(disk("build folder"))?, &root, &out)
                     .map_err(disk("build folder"))?;
+                Ok(changes.into_iter().map(|change| change.path).collect())
             }
         }
-        Ok(())
     });
-    moved.await.map_err(|error| Trouble::Internal { detail: error.to_string() })??;
+    let changed = moved.await.map_err(|error| Trouble::Internal { detail: error.to_string() })??;
     let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel, shims: false };
     let mut memory = Memory::default();
     let end = match runner.configure(&roots, &mut memory, false).await? {
@@ -84,7 +87,9 @@ pub(crate) async fn audit(
         return Err(Trouble::Killed { detail: format!("{trouble:?}") });
     }
     let objects = |unit: &str| Some(Digest::of(&std::fs::read(folders.host("out").join(unit)).ok()?));
-    let different = compare(expected, end, &text, &roots, objects);
+    let reads = |unit: &str| inputs_of(&folders.host("out"), &cwd_of_make, &roots, unit);
+    let missed = |unit: &str| missed(unit, expected, &changed, &reads(unit));
+    let different = compare(expected, end, &text, &roots, &objects, &missed);
     std::fs::remove_file(&marker).map_err(disk("the marker of the step"))?;
     Ok(if different.is_empty() { Audited::Equal } else { Audited::Different(different) })
 }
@@ -119,13 +124,40 @@ fn readers(
     Ok(found)
 }
 
+/// The files of the source tree that plain make saw an object read.
+fn inputs_of(out: &Path, cwd: &str, roots: &Roots, unit: &str) -> BTreeSet<String> {
+    let (folder, name) = unit.rsplit_once('/').unwrap_or(("", unit));
+    let text = std::fs::read(out.join(folder).join(format!(".{name}.cmd"))).unwrap_or_default();
+    let file = cmdfile::read(&String::from_utf8_lossy(&text));
+    let places = file.into_iter().flat_map(|file| file.inputs).map(|input| roots.place(cwd, &input));
+    places.filter(|place| matches!(place, Place::Source(_))).map(Place::into_path).collect()
+}
+
+/// What may have been missed when an object is another one, in words: which of the files that it reads changed since the state that
+/// was audited before, and whether it was compiled for that.
+fn missed(unit: &str, expected: &StateResult, changed: &BTreeSet<String>, reads: &BTreeSet<String>) -> String {
+    let why: Vec<String> = reads.intersection(changed).take(3).map(|path| format!("'{path}'")).collect();
+    let anew = match expected.made.get(unit).map(|asked| asked.known) {
+        None => "was not compiled anew",
+        Some(Known::Ran) => "was compiled anew",
+        Some(Known::Cached) => "was known from an earlier compile",
+        Some(Known::Token) => "was not compiled, for nothing changed that a compiler sees",
+    };
+    match why.is_empty() {
+        true if reads.is_empty() => format!(", and {anew}"),
+        true => format!(", and {anew}: no file that make has on its list changed"),
+        false => format!(", and {anew}: it reads {}, changed since the state audited before", why.join(", ")),
+    }
+}
+
 /// What is not as it was said to be.
 fn compare(
     expected: &StateResult,
     end: i32,
     text: &str,
     roots: &Roots,
-    object: impl Fn(&str) -> Option<Digest>,
+    object: &dyn Fn(&str) -> Option<Digest>,
+    missed: &dyn Fn(&str) -> String,
 ) -> Vec<String> {
     let mut different = Vec::new();
     match &expected.outcome {
@@ -145,7 +177,7 @@ fn compare(
     for (name, said) in objects {
         match object(name) {
             Some(found) if found == said => {}
-            Some(_) => different.push(format!("the object '{name}' has other bytes")),
+            Some(_) => different.push(format!("the object '{name}' has other bytes{}", missed(name))),
             None if end != 0 => {}
             None => different.push(format!("the object '{name}' is not there")),
         }
@@ -208,7 +240,7 @@ fn said_by_unit(text: &str, roots: &Roots) -> BTreeMap<String, Vec<Diagnostic>> 
 
 #[cfg(test)]
 mod tests {
-    use bombproof_core::outcome::{Failure, Stage, Unit};
+    use bombproof_core::outcome::{Asked, Failure, Stage, Unit};
 
     use super::*;
 
@@ -242,11 +274,28 @@ mod tests {
             (said(Outcome::Built, b"1"), 0, warning, "1", Some("other diagnostics (at a.c:3)")),
             (said(Outcome::Built, b"1"), 0, "  CC      b.o\n", "1", Some("'b.o' was made")),
         ] {
-            let found = compare(&expected, end, text, &roots, |_| Some(Digest::of(now.as_bytes())));
+            let found =
+                compare(&expected, end, text, &roots, &|_| Some(Digest::of(now.as_bytes())), &|_| String::new());
             assert_eq!(found.len(), usize::from(want.is_some()), "{text} {found:?}");
             assert!(want.is_none_or(|want| found[0].contains(want)), "{found:?}");
         }
-        let gone = compare(&said(Outcome::Built, b"1"), 0, "", &roots, |_| None);
+        let gone = compare(&said(Outcome::Built, b"1"), 0, "", &roots, &|_| None, &|_| String::new());
         assert!(gone[0].contains("not there"));
+    }
+
+    #[test]
+    fn what_was_missed_is_named() {
+        let mut expected = said(Outcome::Built, b"1");
+        let (changed, reads) = (["a.h", "b.h"].map(str::to_owned).into(), ["a.h", "c.h"].map(str::to_owned).into());
+        let say = |expected: &StateResult, reads: &BTreeSet<String>| missed("a.o", expected, &changed, reads);
+        assert_eq!(
+            say(&expected, &reads),
+            ", and was not compiled anew: it reads 'a.h', changed since the state audited before"
+        );
+        assert_eq!(say(&expected, &BTreeSet::new()), ", and was not compiled anew");
+        let asked = Asked { because: String::new(), known: Known::Cached };
+        expected.made = [("a.o".to_owned(), asked)].into();
+        let other = BTreeSet::from(["c.h".to_owned()]);
+        assert!(say(&expected, &other).ends_with("earlier compile: no file that make has on its list changed"));
     }
 }
