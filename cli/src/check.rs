@@ -139,13 +139,15 @@ async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
         say(&format!("  {}: {with}", spec.name));
     }
     say(&format!("  sandbox: {}, {}, run {id}\n", plan.level.name(), count(plan.slots, "slot", "slots")));
-    let gathered = work(home, &plan, record, &runs, !args.fresh, start).await?;
+    let (gathered, beside) = work(home, &plan, record, &runs, !args.fresh, start).await?;
     if let Some((target, why)) = &gathered.refused {
         let name = &plan.targets[*target].0.name;
         return Err(Fail::request(format!("target '{name}' cannot be built: {why}"))
             .hint(Some("'bombproof doctor' shows what a target needs")));
     }
-    let report = report_of(&plan, &id, &gathered, start);
+    let mut report = report_of(&plan, &id, &gathered, start);
+    report.cost.beside_compiler_us = beside;
+    report.cost.peak_memory_kib = peak_memory_kib();
     // A report that cannot be kept is still worth reading.
     let kept = runs.save_report(&report);
     deliver(&report, args.format, args.output.as_deref())?;
@@ -327,7 +329,7 @@ async fn work(
     runs: &Runs,
     reuse: bool,
     start: Instant,
-) -> Result<Gathered, Fail> {
+) -> Result<(Gathered, Option<u64>), Fail> {
     let commands = plan.targets.iter().any(|(spec, _)| matches!(spec.build, Build::Command { .. }));
     let targets: Vec<Target> = plan
         .targets
@@ -355,6 +357,7 @@ async fn work(
             files: Arc::new(Files::new(Arc::clone(&cas))),
         })
     });
+    let actions = compiles.as_ref().map(|compiles| Arc::clone(&compiles.actions));
     let worker = Arc::new(Worker {
         level: plan.level,
         jobs,
@@ -455,7 +458,7 @@ async fn work(
         gathered.notes.push("the sandbox (Landlock) does not shut the network off".to_owned());
     }
     let _ = start;
-    Ok(gathered)
+    Ok((gathered, actions.and_then(|actions| actions.median_beside_us())))
 }
 
 fn note(record: &mut RunRecord, event: &Event) {
@@ -540,6 +543,13 @@ fn report_of(plan: &Plan, id: &RunId, gathered: &Gathered, start: Instant) -> Re
         frame,
         &Facts { states: &states, targets: &targets, asked: &gathered.asked, search: plan.mode == Mode::Search },
     )
+}
+
+/// The most memory that this process held, as the kernel counts it (`VmHWM`, proc(5)).
+fn peak_memory_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn target_info(spec: &TargetSpec, toolchain: &Toolchain, base: Option<&StateResult>) -> TargetInfo {

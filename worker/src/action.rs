@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bombproof_core::action::{Action, ActionResult, InputFile, InputTree, OutputFile};
 use bombproof_core::digest::Digest;
@@ -66,6 +67,8 @@ pub struct Actions {
     cas: Arc<dyn Cas>,
     jobs: Arc<Jobs>,
     slots: Mutex<Vec<Slot>>,
+    /// What each action took beside its command, in microseconds.
+    beside: Mutex<Vec<u64>>,
 }
 
 /// A folder for one action at a time.
@@ -83,12 +86,26 @@ fn disk(what: &str) -> impl Fn(std::io::Error) -> Trouble {
 impl Actions {
     /// Runs actions with so many jobs, on the blobs of this store.
     pub fn new(level: Level, home: &Home, cas: Arc<dyn Cas>, jobs: Arc<Jobs>) -> Self {
-        Self { level, home: home.clone(), cas, jobs, slots: Mutex::default() }
+        Self { level, home: home.clone(), cas, jobs, slots: Mutex::default(), beside: Mutex::default() }
     }
 
     /// The store of blobs.
     pub fn cas(&self) -> &Arc<dyn Cas> {
         &self.cas
+    }
+
+    /// Notes what an action took from `begin` on beside its command: inputs laid out or looked up, the sandbox, outputs kept.
+    pub(crate) fn note_beside(&self, begin: Instant, result: &ActionResult) {
+        let all = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        beside.push(all.saturating_sub(result.wall_us));
+    }
+
+    /// The median of what actions took beside their commands, in microseconds of wall time.
+    pub fn median_beside_us(&self) -> Option<u64> {
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        beside.sort_unstable();
+        beside.get(beside.len() / 2).copied()
     }
 
     /// Runs an action when a job is free. Its outputs are in the store when it returns.
@@ -100,6 +117,7 @@ impl Actions {
             return Err(Trouble::Internal { detail: format!("no action runs in '{}'", action.folder) });
         }
         let Some(_job) = self.jobs.take(cancel.clone()).await else { return Err(Trouble::Interrupted) };
+        let begin = Instant::now();
         let slot = self.slot()?;
         let (cas, inputs) = (Arc::clone(&self.cas), action.inputs.clone());
         let laid = tokio::task::spawn_blocking(move || {
@@ -117,6 +135,9 @@ impl Actions {
         let run = Run { argv: &action.argv, env: &action.env, outputs: &action.outputs, changed: &changed };
         let result = self.run_in(&view, &slot.lease.path().join("run"), run, cancel).await;
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+        if let Ok(result) = &result {
+            self.note_beside(begin, result);
+        }
         result
     }
 

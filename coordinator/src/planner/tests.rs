@@ -12,6 +12,9 @@ use super::*;
 
 type Files = BTreeMap<String, String>;
 
+/// The units of a state with the files that they are given, or why make has to run.
+type Said = Result<Vec<(String, Vec<String>)>, String>;
+
 /// Trees and blobs, each under a made-up id.
 #[derive(Default)]
 struct Trees {
@@ -20,7 +23,7 @@ struct Trees {
 }
 
 fn oid(text: &str) -> Oid {
-    Oid::parse(&Digest::of(text.as_bytes()).to_string()[..40]).unwrap()
+    Oid::parse(Digest::of(text.as_bytes()).to_string().get(..40).unwrap()).unwrap()
 }
 
 impl Trees {
@@ -106,7 +109,7 @@ fn graph(files: &Files, cas: &dyn Cas) -> Graph {
 
 /// Goes through states, each given by what it makes of the one before (`None`: the file is removed); gives for each the units
 /// with the files that they are given, or why make has to run.
-fn go(states: &[&[(&str, Option<&str>)]]) -> Vec<Result<Vec<(String, Vec<String>)>, String>> {
+fn go(states: &[&[(&str, Option<&str>)]]) -> Vec<Said> {
     let (trees, cas): (Arc<Trees>, Arc<dyn Cas>) = (Arc::default(), Arc::new(MemoryCas::default()));
     let mut files = base();
     let graph = graph(&files, &*cas);
@@ -140,7 +143,7 @@ fn go(states: &[&[(&str, Option<&str>)]]) -> Vec<Result<Vec<(String, Vec<String>
     said
 }
 
-fn units(planned: &Result<Vec<(String, Vec<String>)>, String>) -> Vec<(&str, Vec<&str>)> {
+fn units(planned: &Said) -> Vec<(&str, Vec<&str>)> {
     let units = planned.as_ref().unwrap().iter();
     units.map(|(unit, inputs)| (unit.as_str(), inputs.iter().map(String::as_str).collect())).collect()
 }

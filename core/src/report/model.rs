@@ -317,6 +317,12 @@ pub struct CostTotals {
     pub wall_ms: u64,
     /// Parallel slots.
     pub slots: u32,
+    /// What a compile took beside the compiler (inputs, sandbox, outputs): the median in microseconds of wall time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside_compiler_us: Option<u64>,
+    /// The most memory that this program held, without compilers and make, in KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_kib: Option<u64>,
     /// States whose result came from an earlier run.
     #[serde(default)]
     pub states_cached: u32,

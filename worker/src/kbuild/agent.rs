@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bombproof_core::action::{ActionResult, InputFile, InputTree};
 use bombproof_core::digest::{BlobDigest, Digest};
@@ -152,6 +153,7 @@ impl Agent {
         let Some(what) = compile::understand(&question.argv, &question.cwd, &self.roots) else {
             return Ok(Answer::Local);
         };
+        let begin = Instant::now();
         let key = ManifestKey(compile::manifest_key(&question.argv, &self.toolchain));
         let hit = tokio::task::block_in_place(|| self.look_up(&key, question, &what))?;
         let (result, inputs, known) = match hit {
@@ -172,6 +174,9 @@ impl Agent {
         };
         tokio::task::block_in_place(|| self.lay_out(&result))?;
         self.note(question, &what, &result, inputs, known)?;
+        if known == Known::Ran {
+            self.compiles.actions.note_beside(begin, &result);
+        }
         Ok(Answer::Done { exit: result.exit, stderr: result.stderr })
     }
 
