@@ -50,6 +50,9 @@ pub(crate) enum CacheCommand {
         /// How much content may stay: bytes, or KiB, MiB, GiB, TiB
         #[arg(long, value_name = "SIZE", default_value = "20GiB")]
         limit: Bytes,
+        /// Drop results of actions, manifests and action graphs that are older; they are small
+        #[arg(long, value_name = "N", default_value_t = 90)]
+        keep_days: u32,
     },
     /// Read everything and drop what is damaged; exit code 2 where anything was
     Verify,
@@ -162,6 +165,9 @@ pub(crate) struct CheckArgs {
     /// Build again what is known from earlier runs
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// How much content of builds is kept afterwards; what was used longest ago goes (see `cache gc`)
+    #[arg(long, value_name = "SIZE", default_value = "20GiB")]
+    pub(crate) cache_limit: Bytes,
     /// Build without any sandbox where none can be had: builds can then read and write everything that you can
     #[arg(long)]
     pub(crate) unsafe_no_sandbox: bool,

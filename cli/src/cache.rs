@@ -1,6 +1,7 @@
 //! What is kept of builds: `cache stats`, `cache gc`, `cache verify`.
 
 use std::fmt::Write;
+use std::time::{Duration, SystemTime};
 
 use bombproof_core::digest::Digest;
 use bombproof_core::size::Bytes;
@@ -18,7 +19,7 @@ use crate::fail::{CLEAN, Fail, UNDECIDED};
 pub(crate) fn run(home: &Home, command: &CacheCommand) -> Result<u8, Fail> {
     match command {
         CacheCommand::Stats => stats(home),
-        CacheCommand::Gc { limit } => gc(home, *limit),
+        CacheCommand::Gc { limit, keep_days } => gc(home, *limit, *keep_days),
         CacheCommand::Verify => verify(home),
     }
 }
@@ -28,6 +29,7 @@ trait Table {
     fn stats(&self) -> Result<TableStats, FileError>;
     fn verify(&self) -> Result<Vec<Digest>, FileError>;
     fn sweep(&self) -> Result<u64, FileError>;
+    fn expire(&self, before: SystemTime) -> Result<u64, FileError>;
 }
 
 impl<V> Table for SealedTable<V> {
@@ -41,6 +43,10 @@ impl<V> Table for SealedTable<V> {
 
     fn sweep(&self) -> Result<u64, FileError> {
         self.sweep()
+    }
+
+    fn expire(&self, before: SystemTime) -> Result<u64, FileError> {
+        self.expire(before)
     }
 }
 
@@ -68,13 +74,26 @@ fn stats(home: &Home) -> Result<u8, Fail> {
     Ok(CLEAN)
 }
 
-fn gc(home: &Home, limit: Bytes) -> Result<u8, Fail> {
+/// Keeps the store within its limit after a check that added to it. What goes wrong here is for `cache gc` to say.
+pub(crate) fn keep_within(home: &Home, limit: Bytes) {
+    let cas = DiskCas::at(home.cas());
+    if cas.stats().is_ok_and(|stats| stats.bytes > limit.0) {
+        let _ = cas.gc(limit.0);
+    }
+}
+
+fn gc(home: &Home, limit: Bytes, keep_days: u32) -> Result<u8, Fail> {
     let report = DiskCas::at(home.cas()).gc(limit.0).map_err(Fail::machine)?;
     let mut leftovers = report.leftovers;
-    for (_, _, table) in tables(home) {
-        leftovers += table.sweep().map_err(Fail::machine)?;
-    }
+    let before = SystemTime::now().checked_sub(Duration::from_secs(u64::from(keep_days) * 86_400));
     let mut out = String::new();
+    for (name, _, table) in tables(home) {
+        leftovers += table.sweep().map_err(Fail::machine)?;
+        let gone = before.map_or(Ok(0), |before| table.expire(before)).map_err(Fail::machine)?;
+        if gone > 0 {
+            let _ = writeln!(out, "dropped {gone} {name} that are older than {keep_days} days");
+        }
+    }
     let _ = writeln!(out, "evicted {}, {}", blobs(report.evicted), Bytes(report.evicted_bytes));
     let _ = writeln!(out, "kept    {}, {}", blobs(report.kept), Bytes(report.kept_bytes));
     if leftovers > 0 {

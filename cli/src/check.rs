@@ -151,6 +151,9 @@ async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
     // A report that cannot be kept is still worth reading.
     let kept = runs.save_report(&report);
     deliver(&report, args.format, args.output.as_deref())?;
+    if report.cost.actions.executed > 0 {
+        crate::cache::keep_within(home, args.cache_limit);
+    }
     if let Err(error) = kept {
         return Err(Fail::machine(format!("the report could not be stored: {error}"))
             .hint(Some("the settled states are kept; the same command goes on")));

@@ -142,6 +142,19 @@ impl<V> SealedTable<V> {
         Ok(gone)
     }
 
+    /// Drops the values that were put before a time; gives how many.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn expire(&self, before: SystemTime) -> Result<u64, FileError> {
+        let mut gone = 0;
+        for (_, path) in self.keys()? {
+            let put = path.metadata().ok().and_then(|meta| meta.modified().ok());
+            gone += u64::from(put.is_some_and(|put| put < before) && std::fs::remove_file(&path).is_ok());
+        }
+        Ok(gone)
+    }
+
     fn keys(&self) -> Result<Vec<(Digest, PathBuf)>, FileError> {
         let key = |path: &Path| {
             let head = path.parent()?.file_name()?.to_str()?;
@@ -224,6 +237,22 @@ mod tests {
 
     fn value() -> Vec<String> {
         vec!["a".to_owned(), "\u{1}é".to_owned()]
+    }
+
+    #[test]
+    fn what_is_old_goes_and_what_is_new_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = Table::at(folder.path().to_owned(), "test/v1");
+        for name in ["old", "new"] {
+            table.put(&key(name), &value()).unwrap();
+        }
+        let day = std::time::Duration::from_secs(86_400);
+        let now = SystemTime::now();
+        let old = std::fs::File::options().write(true).open(table.path(&key("old"))).unwrap();
+        old.set_modified(now - 3 * day).unwrap();
+        assert_eq!(table.expire(now - 2 * day).unwrap(), 1);
+        assert_eq!(table.get(&key("old")).unwrap(), None);
+        assert_eq!(table.get(&key("new")).unwrap(), Some(value()));
     }
 
     #[test]

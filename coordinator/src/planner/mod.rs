@@ -17,6 +17,7 @@ use bombproof_core::plan::compile::{self, AUTOCONF};
 use bombproof_core::plan::graph::{Graph, Node};
 use bombproof_core::source::project;
 use bombproof_core::tree::{Change, FileMode};
+use bombproof_store::cas::PinGuard;
 use bombproof_store::trees::TreeError;
 
 mod includes;
@@ -86,6 +87,8 @@ pub struct Planner {
     pairs: Vec<(String, Version, Version)>,
     /// Of the tokens, when the first of the classes was found.
     generation: u64,
+    /// No eviction takes what the graph names.
+    _held: PinGuard,
 }
 
 impl Planner {
@@ -100,6 +103,8 @@ impl Planner {
         toolchain: &Digest,
         roots: &Roots,
     ) -> Result<Self, TreeError> {
+        let blobs: Vec<BlobDigest> = graph.blobs().into_iter().collect();
+        let held = sources.hold(&blobs)?;
         let autoconf = sources.content(&graph.autoconf)?;
         let autoconf = String::from_utf8_lossy(&autoconf).into_owned();
         Ok(Self {
@@ -118,6 +123,7 @@ impl Planner {
             changed: BTreeMap::new(),
             current: BTreeMap::new(),
             more: BTreeMap::new(),
+            _held: held,
         })
     }
 

@@ -7,7 +7,7 @@ use bombproof_core::digest::BlobDigest;
 use bombproof_core::id::Oid;
 use bombproof_core::plan::alike::Version;
 use bombproof_core::source::Facts;
-use bombproof_store::cas::Cas;
+use bombproof_store::cas::{Cas, PinGuard};
 use bombproof_store::trees::{TreeError, TreeSource};
 
 /// Reads versions of files; shared by all targets.
@@ -81,6 +81,18 @@ impl Sources {
         }
         let content = self.content(blob)?;
         Ok(self.facts_of(blob, &content))
+    }
+
+    /// Holds these blobs, of which all have to be there.
+    ///
+    /// # Errors
+    /// When one is gone, or the store cannot be written.
+    pub fn hold(&self, blobs: &[BlobDigest]) -> Result<PinGuard, TreeError> {
+        let held = self.cas.pin(blobs).map_err(unreadable)?;
+        match self.cas.missing(blobs).first() {
+            None => Ok(held),
+            Some(blob) => Err(unreadable(format!("blob {blob} is gone from the store"))),
+        }
     }
 
     /// Keeps a text in the store.

@@ -110,6 +110,14 @@ impl Graph {
         node.inputs.iter().filter_map(|input| self.files.get(*input as usize))
     }
 
+    /// Every content that planning from here may need.
+    pub fn blobs(&self) -> BTreeSet<BlobDigest> {
+        let files = self.files.iter().map(|file| file.file.blob);
+        let others = self.generated.values().chain(&self.objtool).map(|file| file.blob);
+        let texts = [Some(self.autoconf), self.system_map, self.symvers].into_iter().flatten();
+        files.chain(others).chain(texts).collect()
+    }
+
     /// Whether all places point into the tables: a stored graph is not believed blindly.
     pub fn is_whole(&self) -> bool {
         let word = |index: &Index| (*index as usize) < self.words.len();
