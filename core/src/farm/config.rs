@@ -17,8 +17,6 @@ pub struct Config {
     pub idle_ms: u64,
     /// A step waits so long for the worker that has its lane. A build from scratch costs more than this.
     pub lane_wait_ms: u64,
-    /// A job that has its lane on a worker goes before jobs of users that have had at most so much less of the farm.
-    pub lane_bonus_ms: u64,
     /// Every so many assignments the classes of priority are asked from the last to the first, so that nothing starves; 0:
     /// never.
     pub courtesy_every: u32,
@@ -72,7 +70,6 @@ impl Default for Config {
             call_ms: 1_000,
             idle_ms: 10_000,
             lane_wait_ms: 5_000,
-            lane_bonus_ms: 60_000,
             courtesy_every: 20,
             half_life_ms: 600_000,
             share: Share { weight: 1, quota: u32::MAX },
