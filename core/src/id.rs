@@ -82,6 +82,18 @@ text_id! {
     /// The id of a diagnostic in a report.
     DiagnosticId
 }
+text_id! {
+    /// The id of a series that a farm has accepted.
+    SeriesId
+}
+text_id! {
+    /// The name of a user of a farm.
+    UserId
+}
+text_id! {
+    /// The name of a worker of a farm: it keeps it when it is started again.
+    WorkerId
+}
 
 /// A git object id: 40 (SHA-1) or 64 (SHA-256) lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,11 +6,12 @@
 //!
 //! The flow through the modules: [`series`] -> [`tree`] -> [`target`] -> [`kbuild`] (what a build said) ->
 //! [`diagnostic`] -> [`outcome`] (one state on one target) -> [`verdict`] (one patch on one target) -> [`report`].
-//! [`schedule`] decides what runs next; in [`shared`] is what results of neighbouring states hold in common.
+//! [`schedule`] decides what runs next in one run, [`farm`] what runs next on many workers; in [`shared`] is what results of neighbouring states hold in common.
 
 pub mod action;
 pub mod diagnostic;
 pub mod digest;
+pub mod farm;
 pub mod id;
 pub mod kbuild;
 pub mod outcome;

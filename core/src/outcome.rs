@@ -81,6 +81,11 @@ pub enum Trouble {
         /// What happened.
         detail: String,
     },
+    /// The farm tried it often enough.
+    Workers {
+        /// On which workers, and what happened there.
+        detail: String,
+    },
     /// The user stopped it.
     Interrupted,
     /// The base or the command is not what the request assumed: no Makefile, no such config.
@@ -121,6 +126,7 @@ impl Trouble {
             | Self::Sandbox { .. }
             | Self::Tree { .. }
             | Self::Toolchain { .. }
+            | Self::Workers { .. }
             | Self::Interrupted => Blame::Infrastructure,
             Self::Request { .. } => Blame::Request,
             Self::Internal { .. } => Blame::Ours,
@@ -134,6 +140,7 @@ impl Trouble {
             Self::Timeout { .. }
             | Self::Disk { .. }
             | Self::Toolchain { .. }
+            | Self::Workers { .. }
             | Self::Interrupted
             | Self::Request { .. }
             | Self::Internal { .. } => false,
@@ -149,6 +156,7 @@ impl Trouble {
             Self::Sandbox { detail } => format!("the sandbox could not be set up ({detail})"),
             Self::Tree { detail } => format!("the source tree could not be laid out ({detail})"),
             Self::Toolchain { detail } => format!("the toolchain cannot be used ({detail})"),
+            Self::Workers { detail } => format!("no worker of the farm could run it to its end ({detail})"),
             Self::Interrupted => "it was interrupted".to_owned(),
             Self::Request { detail } => detail.clone(),
             Self::Internal { detail } => format!("bug in bombproof: {detail}"),
