@@ -86,6 +86,20 @@ pub(crate) enum FailOnArg {
     Warnings,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SandboxArg {
+    /// The best that this machine has, without containers
+    Auto,
+    /// Name spaces of our own
+    Namespaces,
+    /// The same by bwrap
+    Bubblewrap,
+    /// Only files are shut off
+    Landlock,
+    /// Name spaces of our own in locked-down containers of --image
+    Container,
+}
+
 /// What is built.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TargetArgs {
@@ -168,6 +182,15 @@ pub(crate) struct CheckArgs {
     /// How much content of builds is kept afterwards; what was used longest ago goes (see `cache gc`)
     #[arg(long, value_name = "SIZE", default_value = "20GiB")]
     pub(crate) cache_limit: Bytes,
+    /// How builds are shut in
+    #[arg(long, value_enum, default_value_t = SandboxArg::Auto)]
+    pub(crate) sandbox: SandboxArg,
+    /// The image whose compilers build, with --sandbox container (deploy/images/build makes one)
+    #[arg(long, value_name = "NAME", required_if_eq("sandbox", "container"))]
+    pub(crate) image: Option<String>,
+    /// The socket of the container engine, Docker or Podman; by default that of DOCKER_HOST, else the engine's own
+    #[arg(long, value_name = "SOCKET", requires = "image")]
+    pub(crate) engine: Option<PathBuf>,
     /// Build without any sandbox where none can be had: builds can then read and write everything that you can
     #[arg(long)]
     pub(crate) unsafe_no_sandbox: bool,

@@ -37,15 +37,16 @@ use bombproof_worker::action::{self, Actions};
 use bombproof_worker::files::Files;
 use bombproof_worker::jobs::Jobs;
 use bombproof_worker::kbuild::Compiles;
-use bombproof_worker::sandbox::{self, Level};
-use bombproof_worker::toolchain::{Toolchain, find_toolchain};
+use bombproof_worker::sandbox::container::{Config, Containers, Engine, machine_memory};
+use bombproof_worker::sandbox::{self, Launcher, Level};
+use bombproof_worker::toolchain::{MissingTool, Toolchain, find_toolchain};
 use bombproof_worker::{Order, Target, Worker};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use crate::args::{CheckArgs, FailOnArg, Format, ModeArg};
+use crate::args::{CheckArgs, FailOnArg, Format, ModeArg, SandboxArg};
 use crate::fail::{CLEAN, FINDINGS, Fail, UNDECIDED};
 use crate::progress::Progress;
 use crate::{request, say};
@@ -107,7 +108,7 @@ struct Plan {
     targets: Vec<(TargetSpec, Toolchain)>,
     mode: Mode,
     slots: usize,
-    level: Level,
+    launcher: Launcher,
     audit: Option<Audit>,
 }
 
@@ -138,8 +139,12 @@ async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
         };
         say(&format!("  {}: {with}", spec.name));
     }
-    say(&format!("  sandbox: {}, {}, run {id}\n", plan.level.name(), count(plan.slots, "slot", "slots")));
-    let (gathered, beside) = work(home, &plan, record, &runs, !args.fresh, start).await?;
+    say(&format!("  sandbox: {}, {}, run {id}\n", plan.launcher.level().name(), count(plan.slots, "slot", "slots")));
+    let done = work(home, &plan, record, &runs, !args.fresh, start).await;
+    if let Launcher::Containers(containers) = &plan.launcher {
+        containers.close().await;
+    }
+    let (gathered, beside) = done?;
     if let Some((target, why)) = &gathered.refused {
         let name = &plan.targets[*target].0.name;
         return Err(Fail::request(format!("target '{name}' cannot be built: {why}"))
@@ -215,18 +220,28 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
             Some(series)
         }
     };
-    let mut toolchains = Vec::new();
-    for spec in targets {
-        let found = find_toolchain(&spec, &home.toolchains()).map_err(|error| {
-            let install = error.install.as_ref().map(|line| format!("install it: {line}"));
-            Fail::request(&error)
-                .hint(install.or_else(|| Some("'bombproof doctor' shows what a target needs".to_owned())))
-        })?;
-        toolchains.push((spec, found));
-    }
-    home.prepare()
-        .map_err(|error| Fail::request(error).hint(Some("set BOMBPROOF_HOME to a folder that can be written")))?;
-    let level = level(home, args.unsafe_no_sandbox).await?;
+    let prepare = || {
+        home.prepare()
+            .map_err(|error| Fail::request(error).hint(Some("set BOMBPROOF_HOME to a folder that can be written")))
+    };
+    let own = std::thread::available_parallelism().map_or(1, usize::from);
+    let slots = args.jobs.map_or(own, usize::from);
+    let (launcher, toolchains) = match args.sandbox {
+        SandboxArg::Container => {
+            prepare()?;
+            let containers = containers(home, args, slots).await?;
+            let found = toolchains_in(&containers, targets).await;
+            if found.is_err() {
+                containers.close().await;
+            }
+            (Launcher::Containers(containers), found?)
+        }
+        SandboxArg::Auto | SandboxArg::Namespaces | SandboxArg::Bubblewrap | SandboxArg::Landlock => {
+            let toolchains = toolchains_here(home, targets)?;
+            prepare()?;
+            (Launcher::Here(level(home, args).await?), toolchains)
+        }
+    };
     let objects = home.objects(repository.path());
     let repo = repository.path().to_owned();
     let named = args.base.clone();
@@ -248,7 +263,6 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
         return Err(Fail::request(format!("'{}' holds no patch", args.series))
             .hint(Some("give a range of at least one commit: A..B is what is in B and not in A")));
     }
-    let own = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Plan {
         series,
         states,
@@ -260,8 +274,8 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
             ModeArg::Tip => Mode::Tip,
             ModeArg::Search => Mode::Search,
         },
-        slots: args.jobs.map_or(own, usize::from),
-        level,
+        slots,
+        launcher,
         audit: args.audit.map(|percent| Audit { percent, clean: args.audit_clean }),
     })
 }
@@ -286,16 +300,73 @@ fn writable(output: &Path) -> Result<(), Fail> {
         .map_err(|error| Fail::request(format!("'{}' cannot be written: {error}", output.display())))
 }
 
-async fn level(home: &Home, unsafe_no_sandbox: bool) -> Result<Level, Fail> {
+/// The sandbox on this host.
+async fn level(home: &Home, args: &CheckArgs) -> Result<Level, Fail> {
+    let asked = match args.sandbox {
+        SandboxArg::Auto | SandboxArg::Container => None,
+        SandboxArg::Namespaces => Some(Level::Namespaces),
+        SandboxArg::Bubblewrap => Some(Level::Bubblewrap),
+        SandboxArg::Landlock => Some(Level::Landlock),
+    };
+    if let Some(level) = asked {
+        let works = sandbox::probe(level, home.root()).await;
+        return works.map(|()| level).map_err(|error| {
+            Fail::request(format!("the sandbox '{}' cannot be had on this machine: {error}", level.name()))
+                .hint(Some("leave --sandbox out to take the best that there is"))
+        });
+    }
     let (found, why) = sandbox::best(home.root()).await;
     match found {
         Some(level) => Ok(level),
-        None if unsafe_no_sandbox => Ok(Level::None),
+        None if args.unsafe_no_sandbox => Ok(Level::None),
         None => Err(Fail::request(format!("no sandbox can be had on this machine ({})", why.join("; "))).hint(Some(
             "install bubblewrap, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1); \
              --unsafe-no-sandbox builds without",
         ))),
     }
+}
+
+/// Containers of the image that is asked for.
+async fn containers(home: &Home, args: &CheckArgs, slots: usize) -> Result<Arc<Containers>, Fail> {
+    let image = args.image.as_deref().unwrap_or_default();
+    let engine = Engine::connect(args.engine.as_deref())
+        .await
+        .map_err(|error| Fail::request(error).hint(Some("start Docker or Podman, or name its socket with --engine")))?;
+    let config = Config::new(home, image, slots, machine_memory());
+    Containers::prepare(engine, config).await.map_err(|error| {
+        Fail::request(error)
+            .hint(Some("deploy/images/build makes an image; 'docker images' shows those that are there"))
+    })
+}
+
+/// The compilers of the image, looked at in there.
+async fn toolchains_in(
+    containers: &Containers,
+    targets: Vec<TargetSpec>,
+) -> Result<Vec<(TargetSpec, Toolchain)>, Fail> {
+    let mut toolchains = Vec::new();
+    for spec in targets {
+        let found = containers.toolchain(&spec).await.map_err(Fail::machine)?;
+        let found = found.map_err(|error| {
+            Fail::request(format!("{error} in the image"))
+                .hint(Some("add its package to the image: deploy/images/packages"))
+        })?;
+        toolchains.push((spec, found));
+    }
+    Ok(toolchains)
+}
+
+/// The compilers of this machine.
+fn toolchains_here(home: &Home, targets: Vec<TargetSpec>) -> Result<Vec<(TargetSpec, Toolchain)>, Fail> {
+    let missing = |error: MissingTool| {
+        let install = error.install.as_ref().map(|line| format!("install it: {line}"));
+        Fail::request(&error).hint(install.or_else(|| Some("'bombproof doctor' shows what a target needs".to_owned())))
+    };
+    let find = |spec: TargetSpec| {
+        let found = find_toolchain(&spec, &home.toolchains()).map_err(missing)?;
+        Ok((spec, found))
+    };
+    targets.into_iter().map(find).collect()
 }
 
 fn record(plan: &Plan, id: &RunId) -> RunRecord {
@@ -342,19 +413,23 @@ async fn work(
             folder_key: DigestBuilder::new("bombproof/folder/v1")
                 .field(spec.digest(&toolchain.digest).to_string().as_bytes())
                 .field(plan.repo.as_os_str().as_encoded_bytes())
-                .field(plan.level.name().as_bytes())
+                .field(plan.launcher.level().name().as_bytes())
                 .finish(),
             toolchain: toolchain.digest,
         })
         .collect();
-    let jobs = Jobs::new(plan.slots).map_err(Fail::machine)?;
+    let jobs = match &plan.launcher {
+        Launcher::Here(_) => Jobs::new(plan.slots),
+        Launcher::Containers(_) => Jobs::shared(plan.slots, home),
+    };
+    let jobs = jobs.map_err(Fail::machine)?;
     let trees: Arc<dyn TreeSource> = Arc::new(GitTrees::open(&plan.objects));
     let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()));
     let cache: Arc<dyn ActionCache> = Arc::new(Complete::new(FileActions::at(home.actions()), Arc::clone(&cas)));
-    let alone = !commands && action::supported(plan.level);
+    let alone = !commands && action::supported(plan.launcher.level());
     let compiles = alone.then(|| {
         Arc::new(Compiles {
-            actions: Arc::new(Actions::new(plan.level, home, Arc::clone(&cas), Arc::clone(&jobs))),
+            actions: Arc::new(Actions::new(plan.launcher.clone(), home, Arc::clone(&cas), Arc::clone(&jobs))),
             cache: Arc::clone(&cache),
             manifests: Arc::new(FileManifests::at(home.manifests())),
             files: Arc::new(Files::new(Arc::clone(&cas))),
@@ -362,7 +437,7 @@ async fn work(
     });
     let actions = compiles.as_ref().map(|compiles| Arc::clone(&compiles.actions));
     let worker = Arc::new(Worker {
-        level: plan.level,
+        launcher: plan.launcher.clone(),
         jobs,
         home: home.clone(),
         source: Arc::clone(&trees),
@@ -454,11 +529,17 @@ async fn work(
     if !reuse {
         gathered.notes.push("results of earlier runs were not used".to_owned());
     }
-    if plan.level == Level::None {
-        gathered.notes.push("built without a sandbox, as asked".to_owned());
-    }
-    if plan.level == Level::Landlock {
-        gathered.notes.push("the sandbox (Landlock) does not shut the network off".to_owned());
+    match &plan.launcher {
+        Launcher::Here(Level::None) => gathered.notes.push("built without a sandbox, as asked".to_owned()),
+        Launcher::Here(Level::Landlock) => {
+            gathered.notes.push("the sandbox (Landlock) does not shut the network off".to_owned());
+        }
+        Launcher::Here(Level::Namespaces | Level::Bubblewrap | Level::Container) => {}
+        Launcher::Containers(containers) => {
+            if let Err(error) = containers.check_image().await {
+                gathered.notes.push(error.to_string());
+            }
+        }
     }
     let _ = start;
     Ok((gathered, actions.and_then(|actions| actions.median_beside_us())))
@@ -507,7 +588,7 @@ fn report_of(plan: &Plan, id: &RunId, gathered: &Gathered, start: Instant) -> Re
             started_at: humantime::format_rfc3339_seconds(SystemTime::now() - duration).to_string(),
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             mode: plan.mode.name().to_owned(),
-            sandbox: plan.level.name().to_owned(),
+            sandbox: plan.launcher.level().name().to_owned(),
             finished: !gathered.interrupted,
             notes: gathered.notes.clone(),
         },

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bombproof_store::home::Home;
 use bombproof_worker::sandbox;
+use bombproof_worker::sandbox::container::Engine;
 use bombproof_worker::toolchain::{find_toolchain, install_line, needs};
 
 use crate::args::TargetArgs;
@@ -45,6 +46,14 @@ pub(crate) fn run(home: &Home, args: &TargetArgs) -> Result<u8, Fail> {
             complete = false;
             packages.push("bubblewrap".to_owned());
             let _ = writeln!(out, "  MISSING  sandbox: {}", why.join("; "));
+        }
+    }
+    match runtime.block_on(Engine::connect(None)) {
+        Ok(engine) => {
+            let _ = writeln!(out, "  ok       container engine: {} at {}", engine.name(), engine.socket().display());
+        }
+        Err(error) => {
+            let _ = writeln!(out, "  missing  {error}; only needed for --sandbox container");
         }
     }
     for spec in &targets {

@@ -1,7 +1,7 @@
 //! `bombproof`: the one program that users run. It wires intake, states, dispatcher, worker and report together.
 //!
-//! Under another name it is the compiler shim, and with a hidden first word the helper of the sandbox: both before any
-//! thread is started.
+//! Under another name it is the compiler shim, and with a hidden first word the helper of the sandbox or the agent of a
+//! container: all before any thread is started.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     if std::env::var_os(bombproof_worker::shim::REAL_PATH).is_some() && name != "bombproof" {
         return exit_code(bombproof_worker::shim::run(&argv));
     }
-    if let Some(code) = bombproof_worker::sandbox::helper::main(&argv) {
+    if let Some(code) = bombproof_worker::sandbox::main(&argv) {
         return exit_code(code);
     }
     let cli = match Cli::try_parse() {

@@ -10,6 +10,7 @@
 //! actions/<2 hex>/<62 hex>   results of actions, by action
 //! manifests/<2 hex>/<62 hex> what compiles were seen to read, by command, toolchain and main source
 //! graphs/<2 hex>/<62 hex>    what builds are made of
+//! containers/                our program as containers have it, locks of workers that have containers
 //! ```
 //!
 //! `results` and `runs` hold what cannot be had again; everything else may be deleted at any time when nothing runs, and is
@@ -113,6 +114,16 @@ impl Home {
         self.root.join("graphs")
     }
 
+    /// Where build folders lie; the only part of all this that containers of builds see.
+    pub fn trees(&self) -> PathBuf {
+        self.root.join("trees")
+    }
+
+    /// Where it lies what containers of builds are started with.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
     /// The private object store for a repository, named after its real path. Several processes may add to it at once:
     /// each writes packs and references of its own.
     pub fn objects(&self, repository: &Path) -> PathBuf {
@@ -124,7 +135,7 @@ impl Home {
     /// # Errors
     /// When the folder or its lock cannot be made.
     pub fn take_tree(&self, key: &Digest) -> Result<TreeLease, FileError> {
-        let folder = self.root.join("trees");
+        let folder = self.trees();
         std::fs::create_dir_all(&folder).map_err(|error| FileError::new("create", &folder, error))?;
         for number in 0..1_000 {
             let path = folder.join(format!("{}-{number}", key.short()));

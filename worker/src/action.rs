@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::full_disk;
 use crate::jobs::Jobs;
-use crate::sandbox::{self, Bind, End, Level, Limits, Overlay, Spec};
+use crate::sandbox::{Bind, Launcher, Level, Limits, Overlay, Spec};
 
 /// Where the source tree is in every sandbox.
 pub const SOURCE: &str = "/bombproof/src";
@@ -33,7 +33,7 @@ const ACTION_LIMIT_S: u64 = 1800;
 /// Whether actions can be run at this level: they need fixed paths, and folders that only seem to be written.
 pub fn supported(level: Level) -> bool {
     match level {
-        Level::Namespaces => true,
+        Level::Namespaces | Level::Container => true,
         Level::Bubblewrap | Level::Landlock | Level::None => false,
     }
 }
@@ -62,7 +62,7 @@ pub struct Run<'a> {
 
 /// Runs actions on this machine.
 pub struct Actions {
-    level: Level,
+    launcher: Launcher,
     home: Home,
     cas: Arc<dyn Cas>,
     jobs: Arc<Jobs>,
@@ -79,14 +79,31 @@ struct Slot {
     folders: HashSet<PathBuf>,
 }
 
+/// Makes a folder of a slot and those above it. A command may seem to write there, which the kernel allows to the owner only.
+fn make_folder(root: &Path, folder: &Path, launcher: &Launcher) -> std::io::Result<()> {
+    if folder == root || folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folder(root, above, launcher)?;
+    }
+    std::fs::create_dir(folder)?;
+    launcher.hand_over(folder)
+}
+
 fn disk(what: &str) -> impl Fn(std::io::Error) -> Trouble {
     move |error| Trouble::Disk { detail: format!("{what}: {error}") }
 }
 
 impl Actions {
     /// Runs actions with so many jobs, on the blobs of this store.
-    pub fn new(level: Level, home: &Home, cas: Arc<dyn Cas>, jobs: Arc<Jobs>) -> Self {
-        Self { level, home: home.clone(), cas, jobs, slots: Mutex::default(), beside: Mutex::default() }
+    pub fn new(launcher: Launcher, home: &Home, cas: Arc<dyn Cas>, jobs: Arc<Jobs>) -> Self {
+        Self { launcher, home: home.clone(), cas, jobs, slots: Mutex::default(), beside: Mutex::default() }
+    }
+
+    /// Where they are run.
+    pub fn launcher(&self) -> &Launcher {
+        &self.launcher
     }
 
     /// The store of blobs.
@@ -119,10 +136,10 @@ impl Actions {
         let Some(_job) = self.jobs.take(cancel.clone()).await else { return Err(Trouble::Interrupted) };
         let begin = Instant::now();
         let slot = self.slot()?;
-        let (cas, inputs) = (Arc::clone(&self.cas), action.inputs.clone());
+        let (cas, inputs, launcher) = (Arc::clone(&self.cas), action.inputs.clone(), self.launcher.clone());
         let laid = tokio::task::spawn_blocking(move || {
             let mut slot = slot;
-            let done = slot.lay_out(&inputs, cas.as_ref());
+            let done = slot.lay_out(&inputs, cas.as_ref(), &launcher);
             (slot, done)
         });
         let (slot, done) = laid.await.map_err(|error| Trouble::Internal { detail: error.to_string() })?;
@@ -192,13 +209,9 @@ impl Actions {
             mount_point,
         };
         let log = File::create(&log_file).map_err(disk("the log"))?;
-        let end = sandbox::run(self.level, &spec, &log, None, cancel).await;
-        let (exit, usage) = match end {
-            Ok(End::Exited(code, usage)) => (code, usage),
-            Ok(End::TimedOut) => return Err(Trouble::Timeout { limit_s: ACTION_LIMIT_S }),
-            Ok(End::Cancelled) => return Err(Trouble::Interrupted),
-            Err(error) => return Err(Trouble::Sandbox { detail: error.to_string() }),
-        };
+        let end = self.launcher.run(&spec, &log, None, cancel).await;
+        let end = end.map_err(|error| Trouble::Sandbox { detail: error.to_string() })?;
+        let (exit, usage) = end.exited(ACTION_LIMIT_S)?;
         let stderr = std::fs::read(&log_file).map_err(disk("the log"))?;
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         if exit >= 128 {
@@ -249,14 +262,16 @@ impl Actions {
             }
             Ok(()) | Err(_) => {}
         }
-        std::fs::create_dir_all(lease.path().join("root/out")).map_err(disk("a slot for actions"))?;
+        std::fs::create_dir_all(lease.path()).map_err(disk("a slot for actions"))?;
+        let root = lease.path().join("root");
+        make_folder(lease.path(), &root.join("out"), &self.launcher).map_err(disk("a slot for actions"))?;
         Ok(Slot { lease, layout: InputTree::new(), folders: HashSet::new() })
     }
 }
 
 impl Slot {
     /// Makes `root` hold these files and no others.
-    fn lay_out(&mut self, wanted: &InputTree, cas: &dyn Cas) -> Result<(), Trouble> {
+    fn lay_out(&mut self, wanted: &InputTree, cas: &dyn Cas, launcher: &Launcher) -> Result<(), Trouble> {
         let root = self.lease.path().join("root");
         let differs = |path: &String, file| wanted.get(path) != Some(file);
         let gone: Vec<String> =
@@ -274,7 +289,7 @@ impl Slot {
             }
             let to = root.join(path);
             if let Some(folder) = to.parent().filter(|folder| !self.folders.contains(*folder)) {
-                std::fs::create_dir_all(folder).map_err(disk(path))?;
+                make_folder(&root, folder, launcher).map_err(disk(path))?;
                 self.folders.insert(folder.to_owned());
             }
             let linked = cas.link(&file.blob, &to, file.executable);

@@ -12,7 +12,7 @@ use bombproof_core::outcome::{Failure, Outcome, Stage, StateResult, Trouble};
 use tokio::sync::watch;
 
 use crate::kbuild::build_environment;
-use crate::sandbox::{self, Bind, End, Limits, Spec};
+use crate::sandbox::{Bind, Limits, Spec};
 use crate::toolchain::SYSTEM_PATH;
 use crate::tree::SourceTree;
 use crate::{Attempt, Worker, full_disk};
@@ -48,7 +48,8 @@ pub(crate) async fn build(
     };
     moved.await.map_err(|error| Trouble::Internal { detail: error.to_string() })??;
     File::create(&dirty).map_err(disk)?;
-    let guest = if worker.level.has_own_paths() { "/bombproof/src".to_owned() } else { root.display().to_string() };
+    let guest =
+        if worker.launcher.level().has_own_paths() { "/bombproof/src".to_owned() } else { root.display().to_string() };
     let mut env = build_environment();
     env.push(("PATH".to_owned(), SYSTEM_PATH.to_owned()));
     env.push(("BOMBPROOF_STATE".to_owned(), attempt.state.to_string()));
@@ -64,18 +65,14 @@ pub(crate) async fn build(
     let before = fingerprints(&root);
     let log = File::options().create(true).append(true).open(&attempt.log).map_err(disk)?;
     let Some(job) = worker.jobs.take(cancel.clone()).await else { return Err(Trouble::Interrupted) };
-    let end = sandbox::run(worker.level, &spec, &log, Some(job.client()), cancel).await;
-    let code = match end {
-        Ok(End::Exited(code, _)) => code,
-        Ok(End::TimedOut) => {
+    let end = worker.launcher.run(&spec, &log, Some(job.tokens()), cancel).await;
+    let end = end.map_err(|error| Trouble::Sandbox { detail: error.to_string() })?;
+    let code = match end.exited(attempt.timeout_s) {
+        Ok((code, _)) => code,
+        Err(trouble) => {
             job.lost();
-            return Err(Trouble::Timeout { limit_s: attempt.timeout_s });
+            return Err(trouble);
         }
-        Ok(End::Cancelled) => {
-            job.lost();
-            return Err(Trouble::Interrupted);
-        }
-        Err(error) => return Err(Trouble::Sandbox { detail: error.to_string() }),
     };
     drop(job);
     restore(worker, &root, attempt, &before).await?;

@@ -1,7 +1,7 @@
 //! Builds one state on one target: in a sandbox, in a tree kept for it, with the compiler behind a shim.
 //!
 //! [`Worker::build`] is the way in. [`kbuild`] runs the project's own make, [`command`] an opaque command; both give a
-//! [`StateResult`] whatever happens. [`shim`] and [`sandbox::helper`] are other lives of the same program.
+//! [`StateResult`] whatever happens. [`shim`] and [`sandbox::main`] are other lives of the same program.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,6 +19,7 @@ use bombproof_store::trees::TreeSource;
 use tokio::sync::{Mutex, watch};
 
 pub mod action;
+mod beneath;
 pub mod command;
 pub mod files;
 pub mod jobs;
@@ -83,8 +84,8 @@ const AUDIT_LANE: usize = usize::MAX;
 
 /// Builds states on this machine.
 pub struct Worker {
-    /// How builds are shut in.
-    pub level: sandbox::Level,
+    /// Where builds are run, and how they are shut in.
+    pub launcher: sandbox::Launcher,
     /// What they share.
     pub jobs: Arc<jobs::Jobs>,
     /// Where their folders are.

@@ -15,7 +15,7 @@ use crate::shim::find;
 pub const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A compiler that is not there.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Serialize, Deserialize)]
 #[error("target '{target}' needs '{program}', which is not installed")]
 pub struct MissingTool {
     /// Which target.

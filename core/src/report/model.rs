@@ -43,7 +43,7 @@ pub struct Run {
     pub duration_ms: u64,
     /// `every`, `tip` or `search`.
     pub mode: String,
-    /// The level of the sandbox: `namespaces`, `bubblewrap`, `landlock`, `none`.
+    /// The level of the sandbox: `container`, `namespaces`, `bubblewrap`, `landlock`, `none`.
     pub sandbox: String,
     /// False: it was interrupted, or is still running; missing verdicts are `not-judged`.
     #[serde(default)]

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use super::resolve::Resolver;
 use crate::Attempt;
 use crate::action::{Actions, Run, View};
+use crate::beneath::Beneath;
 use crate::files::Files;
 use crate::shim::{Answer, Question};
 
@@ -340,15 +341,19 @@ impl Agent {
     /// Lays the outputs into the build folder, as files of its own: later steps of a build may change them.
     fn lay_out(&self, result: &ActionResult) -> Result<(), Trouble> {
         for output in &result.outputs {
-            let to = self.output.join(&output.path);
-            match std::fs::remove_file(&to) {
+            // The build runs meanwhile, and can make a folder a link to elsewhere.
+            let to = Beneath::of(&self.output, &output.path).map_err(|error| Trouble::Disk {
+                detail: format!("the output '{}' has no folder in the build folder: {error}", output.path),
+            })?;
+            match std::fs::remove_file(to.path()) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&error)),
                 Ok(()) | Err(_) => {}
             }
             let cas = self.compiles.actions.cas();
-            if !cas.copy(&output.blob, &to, output.executable).map_err(|error| io(&error))? {
+            if !cas.copy(&output.blob, &to.path(), output.executable).map_err(|error| io(&error))? {
                 return Err(Trouble::Tree { detail: format!("the output '{}' is gone from the store", output.path) });
             }
+            self.compiles.actions.launcher().hand_over(&to.path()).map_err(|error| io(&error))?;
         }
         Ok(())
     }

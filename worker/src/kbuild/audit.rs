@@ -31,7 +31,7 @@ pub(crate) async fn audit(
     expected: &StateResult,
     cancel: watch::Receiver<bool>,
 ) -> Result<Audited, Trouble> {
-    let folders = Folders { host: lease.to_owned(), level: worker.level };
+    let folders = Folders { host: lease.to_owned(), level: worker.launcher.level() };
     // What an audit that was cut off left behind is not looked at.
     let marker = folders.host("step");
     if attempt.clean || marker.exists() {

@@ -28,7 +28,7 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 
 use crate::sandbox::helper::OWN_PROGRAM;
-use crate::sandbox::{self, Bind, End, Level, Limits, Spec};
+use crate::sandbox::{Bind, Level, Limits, Spec};
 use crate::toolchain::{SYSTEM_PATH, shim_names};
 use crate::tree::{MoveError, SourceTree};
 use crate::{Attempt, Worker, full_disk, shim};
@@ -112,7 +112,7 @@ pub(crate) async fn build(
     cancel: watch::Receiver<bool>,
 ) -> Result<Built, Trouble> {
     let start = Instant::now();
-    let folders = Folders { host: lease.to_owned(), level: worker.level };
+    let folders = Folders { host: lease.to_owned(), level: worker.launcher.level() };
     for name in ["out", "cfg", "log", "bin", "root"] {
         std::fs::create_dir_all(folders.host(name)).map_err(disk(name))?;
     }
@@ -157,7 +157,7 @@ pub(crate) async fn build(
             detail: "the tree has no Makefile at its top; use --exec for other projects".to_owned(),
         });
     }
-    let program = if worker.level.has_own_paths() {
+    let program = if worker.launcher.level().has_own_paths() {
         OWN_PROGRAM.to_owned()
     } else {
         std::env::current_exe().map_err(disk("own program"))?.display().to_string()
@@ -276,7 +276,7 @@ pub(crate) async fn configure(
     attempt: &Attempt,
     cancel: watch::Receiver<bool>,
 ) -> Result<Configured, Trouble> {
-    let folders = Folders { host: lease.to_owned(), level: worker.level };
+    let folders = Folders { host: lease.to_owned(), level: worker.launcher.level() };
     for name in ["out", "cfg", "log", "bin", "root"] {
         std::fs::create_dir_all(folders.host(name)).map_err(disk(name))?;
     }
@@ -622,18 +622,14 @@ impl Runner<'_> {
         let log = File::options().create(true).append(true).open(&self.attempt.log).map_err(disk("the log"))?;
         // The first job of every make is its own; the tokens are for the others.
         let Some(jobs) = self.worker.jobs.take(self.cancel.clone()).await else { return Err(Trouble::Interrupted) };
-        let end = sandbox::run(self.worker.level, &spec, &log, Some(jobs.client()), self.cancel.clone()).await;
-        match end {
-            Ok(End::Exited(code, _)) => Ok(code),
-            Ok(End::TimedOut) => {
+        let end = self.worker.launcher.run(&spec, &log, Some(jobs.tokens()), self.cancel.clone()).await;
+        let end = end.map_err(|error| Trouble::Sandbox { detail: error.to_string() })?;
+        match end.exited(self.attempt.timeout_s) {
+            Ok((code, _)) => Ok(code),
+            Err(trouble) => {
                 jobs.lost();
-                Err(Trouble::Timeout { limit_s: self.attempt.timeout_s })
+                Err(trouble)
             }
-            Ok(End::Cancelled) => {
-                jobs.lost();
-                Err(Trouble::Interrupted)
-            }
-            Err(error) => Err(Trouble::Sandbox { detail: error.to_string() }),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, IntoRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -26,6 +26,10 @@ const SYSTEM: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32
 const ETC: &[&str] = &["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "passwd", "group", "nsswitch.conf"];
 /// Devices that hold nothing.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+/// Parts of `/proc` that speak of the whole machine and are only read.
+const PROC_READ_ONLY: &[&str] = &["sys", "sysrq-trigger", "irq", "bus", "fs"];
+/// Files of `/proc` that a build does not see.
+const PROC_HIDDEN: &[&str] = &["kcore", "keys", "timer_list", "kallsyms"];
 /// The user that a build sees itself as.
 const USER: u32 = 1000;
 /// Where this program is in the sandbox: the shim links lead there.
@@ -35,7 +39,7 @@ pub const OWN_PROGRAM: &str = "/bombproof/bombproof";
 pub fn main(args: &[std::ffi::OsString]) -> Option<i32> {
     let word = |index: usize| args.get(index).and_then(|word| word.to_str()).unwrap_or_default();
     match word(1) {
-        "__sandbox" => Some(report(outer(word(2)))),
+        "__sandbox" => Some(report(outer(word(2), args.get(3).map(Path::new)))),
         "__init" => Some(report(inner(word(2)))),
         _ => None,
     }
@@ -63,7 +67,7 @@ fn on<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> Result<T, St
     result.map_err(|error| format!("{what}: {error}"))
 }
 
-fn outer(level: &str) -> Result<Option<(i32, Usage)>, String> {
+fn outer(level: &str, jobs: Option<&Path>) -> Result<Option<(i32, Usage)>, String> {
     let spec = read_spec()?;
     let level = [Level::Namespaces, Level::Bubblewrap, Level::Landlock, Level::None]
         .into_iter()
@@ -73,7 +77,7 @@ fn outer(level: &str) -> Result<Option<(i32, Usage)>, String> {
         on("PR_SET_PDEATHSIG", prctl::set_pdeathsig(Signal::SIGKILL))?;
     }
     match level {
-        Level::Namespaces => namespaces(&spec),
+        Level::Namespaces => namespaces(&spec, jobs),
         Level::Bubblewrap => bubblewrap(&spec),
         Level::Landlock => {
             landlock(&spec)?;
@@ -81,11 +85,29 @@ fn outer(level: &str) -> Result<Option<(i32, Usage)>, String> {
             run_command(&spec, true)
         }
         Level::None => run_command(&spec, true),
+        Level::Container => Err("a container is no level of the helper".to_owned()),
     }
 }
 
-fn namespaces(spec: &Spec) -> Result<Option<(i32, Usage)>, String> {
+/// Opens the named pipe with the tokens of makes for everything that is started from here on; gives the words for make.
+fn open_tokens(path: &Path) -> Result<String, String> {
+    let what = format!("the tokens '{}'", path.display());
+    let mut numbers = Vec::new();
+    // Two descriptors, as make has them of a pipe of its own. Opened both ways neither open nor make ever waits for the other end.
+    for _ in 0..2 {
+        let pipe = on(&what, File::options().read(true).write(true).open(path))?;
+        on(&what, nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())))?;
+        numbers.push(pipe.into_raw_fd());
+    }
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    let pair = numbers.join(",");
+    Ok(format!("-j --jobserver-fds={pair} --jobserver-auth={pair}"))
+}
+
+fn namespaces(spec: &Spec, jobs: Option<&Path>) -> Result<Option<(i32, Usage)>, String> {
     let own = on("own program", std::env::current_exe())?;
+    // Where memory runs short builds are to die, and not who started them.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let (user, group) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let spaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
@@ -96,7 +118,12 @@ fn namespaces(spec: &Spec) -> Result<Option<(i32, Usage)>, String> {
     new_user_space(spaces, 0, user, group)?;
     on("host name", nix::unistd::sethostname("host"))?;
     // The next process is the first of the new process namespace; /proc can only be mounted from in there.
-    hand_over(Command::new(own).args(["__init", Level::Namespaces.name()]), spec)
+    let mut command = Command::new(own);
+    command.args(["__init", Level::Namespaces.name()]);
+    if let Some(jobs) = jobs {
+        command.env("MAKEFLAGS", open_tokens(jobs)?);
+    }
+    hand_over(&mut command, spec)
 }
 
 fn new_user_space(more: CloneFlags, inside: u32, user: u32, group: u32) -> Result<(), String> {
@@ -157,12 +184,37 @@ fn enter_new_root(spec: &Spec) -> Result<(), String> {
     // While the old one can still be seen: the kernel wants a whole /proc beside a new one.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     on("mounting /proc", mount(Some("proc"), &root.join("proc"), Some("proc"), flags, none))?;
+    mask_proc(&root.join("proc"))?;
     on("entering the new root", std::env::set_current_dir(root))?;
     on("pivot_root", nix::unistd::pivot_root(".", "."))?;
     on("leaving the old root", umount2(".", MntFlags::MNT_DETACH))?;
     on("entering /", std::env::set_current_dir("/"))?;
     // No more rights to mount: an ordinary user from here on.
     new_user_space(CloneFlags::empty(), USER, 0, 0)
+}
+
+/// Shuts what a process of root's user may write or read in a /proc of its own: that user may be the machine's, and the kernel
+/// then asks for no other right.
+fn mask_proc(proc: &Path) -> Result<(), String> {
+    let none: Option<&str> = None;
+    let kept = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    for name in PROC_READ_ONLY {
+        let at = proc.join(name);
+        if !at.exists() {
+            continue;
+        }
+        let what = format!("shutting '/proc/{name}'");
+        on(&what, mount(Some(&at), &at, none, MsFlags::MS_BIND, none))?;
+        on(&what, mount(none, &at, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | kept, none))?;
+    }
+    for name in PROC_HIDDEN {
+        let at = proc.join(name);
+        if at.exists() {
+            let what = format!("hiding '/proc/{name}'");
+            on(&what, mount(Some("/dev/null"), &at, none, MsFlags::MS_BIND, none))?;
+        }
+    }
+    Ok(())
 }
 
 /// Starts the next helper with the same request; it says itself how it went.

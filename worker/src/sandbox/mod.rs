@@ -3,19 +3,26 @@
 //! Levels, best first: own namespaces (this program as a small helper, see [`helper`]), bubblewrap, Landlock; without any
 //! of them nothing runs unless the user says so. At the first two a build sees only the system's programs read-only and
 //! its own folders at fixed paths; at the others its folders keep their own names.
+//!
+//! A [`Launcher`] runs commands on this host, or in containers ([`container`]): there an agent of ours starts the same helper,
+//! so that a build has both walls around it and the compilers of an image.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
+use bombproof_core::outcome::Trouble;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
+use crate::jobs::Tokens;
+
+mod agent;
+pub mod container;
 pub mod helper;
+mod here;
+mod watch_disk;
+mod wire;
 
 /// How well a build is shut in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +36,8 @@ pub enum Level {
     Landlock,
     /// Nothing: the user asked for it.
     None,
+    /// Own name spaces in a locked-down container.
+    Container,
 }
 
 impl Level {
@@ -39,13 +48,14 @@ impl Level {
             Self::Bubblewrap => "bubblewrap",
             Self::Landlock => "landlock",
             Self::None => "none",
+            Self::Container => "container",
         }
     }
 
     /// Whether folders appear at fixed paths.
     pub fn has_own_paths(self) -> bool {
         match self {
-            Self::Namespaces | Self::Bubblewrap => true,
+            Self::Namespaces | Self::Bubblewrap | Self::Container => true,
             Self::Landlock | Self::None => false,
         }
     }
@@ -86,12 +96,19 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Wall time of the command, in seconds.
     pub time_s: u64,
+    /// What it may write to the disk altogether, in bytes.
+    #[serde(default = "any_size")]
+    pub disk_bytes: u64,
+}
+
+fn any_size() -> u64 {
+    u64::MAX
 }
 
 impl Limits {
     /// Wide enough for every build we know, narrow enough to stop a runaway.
     pub fn for_builds(time_s: u64) -> Self {
-        Self { processes: 16_384, file_bytes: 16 << 30, memory_bytes: 64 << 30, time_s }
+        Self { processes: 16_384, file_bytes: 16 << 30, memory_bytes: 64 << 30, time_s, disk_bytes: 64 << 30 }
     }
 }
 
@@ -133,6 +150,54 @@ pub enum End {
     TimedOut,
     /// The user stopped it.
     Cancelled,
+    /// It took more than there is for it, and was killed.
+    Exhausted {
+        /// Of this.
+        resource: Resource,
+        /// There was this much, in bytes.
+        limit_bytes: u64,
+    },
+}
+
+/// What a command can take too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Memory of its container.
+    Memory,
+    /// Space on the disk.
+    Disk,
+    /// What it may print.
+    Output,
+}
+
+impl End {
+    /// The exit code and what was used, or the trouble where the command did not end by itself. None of that is the fault of a
+    /// patch for certain, so it is never a result.
+    ///
+    /// # Errors
+    /// With the trouble; `limit_s` is the time limit to name, in seconds.
+    pub fn exited(self, limit_s: u64) -> Result<(i32, Usage), Trouble> {
+        match self {
+            Self::Exited(code, usage) => Ok((code, usage)),
+            Self::TimedOut => Err(Trouble::Timeout { limit_s }),
+            Self::Cancelled => Err(Trouble::Interrupted),
+            Self::Exhausted { resource, limit_bytes } => Err(match resource {
+                Resource::Memory => {
+                    Trouble::Killed { detail: format!("out of memory: the container has {}", mib(limit_bytes)) }
+                }
+                Resource::Disk => Trouble::Disk {
+                    detail: format!("the build was stopped: it may write {} to the disk", mib(limit_bytes)),
+                },
+                Resource::Output => {
+                    Trouble::Killed { detail: format!("the build was stopped: it may print {}", mib(limit_bytes)) }
+                }
+            }),
+        }
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 /// The sandbox itself could not be set up: nothing ran.
@@ -182,82 +247,64 @@ pub async fn probe(level: Level, scratch: &Path) -> Result<(), SandboxError> {
     };
     let log = File::create(folder.path().join("log")).map_err(failed)?;
     let (_keep, never) = watch::channel(false);
-    match run(level, &spec, &log, None, never).await? {
+    match Launcher::Here(level).run(&spec, &log, None, never).await? {
         End::Exited(0, _) => Ok(()),
-        end @ (End::Exited(..) | End::TimedOut | End::Cancelled) => {
+        end @ (End::Exited(..) | End::TimedOut | End::Cancelled | End::Exhausted { .. }) => {
             let said = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             Err(SandboxError(format!("'true' ended with {end:?} {}", said.trim())))
         }
     }
 }
 
-/// Runs a command at a level; its output goes to `log`. When it ends, by itself or not, everything that it started ends.
-///
-/// # Errors
-/// When the sandbox cannot be set up.
-pub async fn run(
-    level: Level,
-    spec: &Spec,
-    log: &File,
-    jobs: Option<&jobserver::Client>,
-    mut cancel: watch::Receiver<bool>,
-) -> Result<End, SandboxError> {
-    let failed = |what: &str, error: std::io::Error| SandboxError(format!("{what}: {error}"));
-    let own = std::env::current_exe().map_err(|error| failed("own program", error))?;
-    let mut command = std::process::Command::new(&own);
-    command.arg("__sandbox").arg(level.name());
-    command.env_clear();
-    if let Some(jobs) = jobs {
-        jobs.configure_make(&mut command);
+/// Where commands are run.
+#[derive(Clone, Debug)]
+pub enum Launcher {
+    /// On this host, at a level.
+    Here(Level),
+    /// In containers.
+    Containers(std::sync::Arc<container::Containers>),
+}
+
+impl Launcher {
+    /// How well builds are shut in.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Here(level) => *level,
+            Self::Containers(_) => Level::Container,
+        }
     }
-    let mut command = tokio::process::Command::from(command);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(log.try_clone().map_err(|error| failed("log", error))?)
-        // A group of its own: what the terminal sends at Ctrl-C is for us, and we stop the build in our order.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed("helper", error))?;
-    let text = serde_json::to_string(spec).map_err(|error| SandboxError(error.to_string()))?;
-    // Stays open while it runs: its end tells the helper to stop.
-    let mut input = child.stdin.take();
-    if let Some(input) = input.as_mut() {
-        // A helper that is gone already says why on its output.
-        let _ = input.write_all(format!("{text}\n").as_bytes()).await;
+
+    /// Runs a command; its output goes to `log`. When it ends, by itself or not, everything that it started ends.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be set up.
+    pub async fn run(
+        &self,
+        spec: &Spec,
+        log: &File,
+        jobs: Option<&Tokens>,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<End, SandboxError> {
+        let stop = watch_disk::stop(spec, cancel);
+        match self {
+            Self::Here(level) => here::run(*level, spec, log, jobs, stop).await,
+            Self::Containers(containers) => containers.run(spec, log, jobs, stop).await,
+        }
     }
-    let mut said = String::new();
-    let talk = async {
-        if let Some(mut output) = child.stdout.take() {
-            let _ = output.read_to_string(&mut said).await;
+
+    /// Makes what this process wrote into a folder of builds the builds' own: in containers they run as another user.
+    ///
+    /// # Errors
+    /// When the owner cannot be changed.
+    pub fn hand_over(&self, path: &Path) -> std::io::Result<()> {
+        match self {
+            Self::Here(_) => Ok(()),
+            Self::Containers(containers) => containers.owner().take(path),
         }
-        child.wait().await
-    };
-    let status = tokio::select! {
-        status = talk => status.map_err(|error| failed("helper", error))?,
-        () = tokio::time::sleep(Duration::from_secs(spec.limits.time_s)) => {
-            stop(&mut child, input.take(), level).await;
-            return Ok(End::TimedOut);
-        }
-        () = async { let _ = cancel.wait_for(|stop| *stop).await; } => {
-            stop(&mut child, input.take(), level).await;
-            return Ok(End::Cancelled);
-        }
-    };
-    match said.lines().last().and_then(|line| serde_json::from_str::<Word>(line).ok()) {
-        Some(Word::Ended(code, usage)) => Ok(End::Exited(code, usage)),
-        Some(Word::Refused(why)) => Err(SandboxError(why)),
-        None => Err(SandboxError(format!("the helper ended without a word ({status})"))),
     }
 }
 
-/// Stops the helper: with its own name spaces it is killed, and the first process in there goes with it; without them it
-/// kills the process group when its input ends.
-async fn stop(child: &mut tokio::process::Child, input: Option<tokio::process::ChildStdin>, level: Level) {
-    drop(input);
-    if level.has_own_paths() {
-        let _ = child.start_kill();
-    }
-    let _ = child.wait().await;
+/// Runs as the helper or as the agent of a container, if the arguments ask for it; gives the exit code of this process.
+pub fn main(args: &[std::ffi::OsString]) -> Option<i32> {
+    helper::main(args).or_else(|| agent::main(args))
 }
