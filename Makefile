@@ -3,9 +3,11 @@ CACHE ?= $(or $(BOMBPROOF_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bombproo
 PACKAGES := gcc libc6-dev make git flex bison bc libelf-dev libssl-dev kmod cpio rsync perl xz-utils python3 dpkg-dev \
             gcc-s390x-linux-gnu libc6-dev-s390x-cross quilt procps bubblewrap
 ALL_ARCHES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross
+# Containers of builds: an engine where none is installed, and what makes images.
+ENGINE := docker.io mmdebstrap
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build demo test test-long test-oracle bench bench-long lint fuzz install
+.PHONY: help build demo images test test-long test-oracle bench bench-long lint fuzz install
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -18,6 +20,10 @@ install: build ## the program into ~/.cargo/bin
 
 demo: ## the main job on real input: a real series, a real kernel, two architectures
 	@scripts/demo
+
+images: ## the image whose compilers build in containers, bombproof-worker (first time: some minutes)
+	@scripts/install-packages $(ENGINE)
+	deploy/images/build
 
 test: ## every test that a laptop can run, one on a real kernel among them (first time: 140 MB to fetch)
 	@scripts/need-rust

@@ -191,6 +191,9 @@ pub(crate) struct CheckArgs {
     /// The socket of the container engine, Docker or Podman; by default that of DOCKER_HOST, else the engine's own
     #[arg(long, value_name = "SOCKET", requires = "image")]
     pub(crate) engine: Option<PathBuf>,
+    /// Memory of each container; by default nine tenths of the machine's are shared out
+    #[arg(long, value_name = "SIZE", requires = "image")]
+    pub(crate) slot_memory: Option<Bytes>,
     /// Build without any sandbox where none can be had: builds can then read and write everything that you can
     #[arg(long)]
     pub(crate) unsafe_no_sandbox: bool,

@@ -332,7 +332,10 @@ async fn containers(home: &Home, args: &CheckArgs, slots: usize) -> Result<Arc<C
     let engine = Engine::connect(args.engine.as_deref())
         .await
         .map_err(|error| Fail::request(error).hint(Some("start Docker or Podman, or name its socket with --engine")))?;
-    let config = Config::new(home, image, slots, machine_memory());
+    let mut config = Config::new(home, image, slots, machine_memory());
+    if let Some(memory) = args.slot_memory {
+        config.memory_bytes = memory.0;
+    }
     Containers::prepare(engine, config).await.map_err(|error| {
         Fail::request(error)
             .hint(Some("deploy/images/build makes an image; 'docker images' shows those that are there"))

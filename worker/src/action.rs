@@ -210,8 +210,7 @@ impl Actions {
         };
         let log = File::create(&log_file).map_err(disk("the log"))?;
         let end = self.launcher.run(&spec, &log, None, cancel).await;
-        let end = end.map_err(|error| Trouble::Sandbox { detail: error.to_string() })?;
-        let (exit, usage) = end.exited(ACTION_LIMIT_S)?;
+        let (exit, usage) = end?.exited(ACTION_LIMIT_S)?;
         let stderr = std::fs::read(&log_file).map_err(disk("the log"))?;
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         if exit >= 128 {

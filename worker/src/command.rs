@@ -66,8 +66,7 @@ pub(crate) async fn build(
     let log = File::options().create(true).append(true).open(&attempt.log).map_err(disk)?;
     let Some(job) = worker.jobs.take(cancel.clone()).await else { return Err(Trouble::Interrupted) };
     let end = worker.launcher.run(&spec, &log, Some(job.tokens()), cancel).await;
-    let end = end.map_err(|error| Trouble::Sandbox { detail: error.to_string() })?;
-    let code = match end.exited(attempt.timeout_s) {
+    let code = match end?.exited(attempt.timeout_s) {
         Ok((code, _)) => code,
         Err(trouble) => {
             job.lost();

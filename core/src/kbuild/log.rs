@@ -113,7 +113,7 @@ pub fn machine_trouble(text: &str) -> Option<MachineTrouble> {
         if line.contains("No space left on device")
             || line.contains("Disk quota exceeded")
             || line.contains("Input/output error")
-            || line.contains("Read-only file system")
+            || (line.contains("Read-only file system") && !names_what_is_never_written(line))
         {
             return Some(MachineTrouble::Disk(detail()));
         }
@@ -126,6 +126,13 @@ pub fn machine_trouble(text: &str) -> Option<MachineTrouble> {
                 && (line.ends_with("] Killed") || line.ends_with("Error 137") || line.ends_with("] Terminated")));
         killed.then(|| MachineTrouble::Killed(detail()))
     })
+}
+
+/// Whether a line speaks of a place that a sandbox shows read-only: a build that writes there does so on every machine.
+fn names_what_is_never_written(line: &str) -> bool {
+    let words = line.split(|c: char| c.is_whitespace() || "'\"`:".contains(c));
+    let places = ["/bombproof/src/", "/proc/", "/usr/", "/etc/"];
+    words.into_iter().any(|word| places.iter().any(|place| word.starts_with(place)))
 }
 
 /// Trouble of the machine, with the line that shows it.
@@ -212,6 +219,14 @@ mod tests {
             assert!(matches!(machine_trouble(text), Some(MachineTrouble::Killed(_))), "{text}");
         }
         assert!(matches!(machine_trouble("as: a.o: No space left on device"), Some(MachineTrouble::Disk(_))));
+        for (text, disk) in [
+            ("/bin/sh: 1: cannot create /bombproof/out/x: Read-only file system", true),
+            ("touch: cannot touch 'x': Read-only file system", true),
+            ("/bin/sh: 1: cannot create /bombproof/src/Makefile: Read-only file system", false),
+            ("touch: cannot touch '/usr/x': Read-only file system", false),
+        ] {
+            assert_eq!(machine_trouble(text).is_some(), disk, "{text}");
+        }
         assert_eq!(machine_trouble("a.c:1: error: no"), None);
     }
 

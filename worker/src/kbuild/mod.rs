@@ -623,8 +623,7 @@ impl Runner<'_> {
         // The first job of every make is its own; the tokens are for the others.
         let Some(jobs) = self.worker.jobs.take(self.cancel.clone()).await else { return Err(Trouble::Interrupted) };
         let end = self.worker.launcher.run(&spec, &log, Some(jobs.tokens()), self.cancel.clone()).await;
-        let end = end.map_err(|error| Trouble::Sandbox { detail: error.to_string() })?;
-        match end.exited(self.attempt.timeout_s) {
+        match end?.exited(self.attempt.timeout_s) {
             Ok((code, _)) => Ok(code),
             Err(trouble) => {
                 jobs.lost();

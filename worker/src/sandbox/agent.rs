@@ -160,7 +160,7 @@ async fn run(frame: &Frame, say: &mpsc::Sender<Frame>, mut stopped: watch::Recei
         Ok(End::Exited(exit, usage)) => Reply::Ended { exit, usage },
         Ok(End::TimedOut | End::Cancelled | End::Exhausted { .. }) => Reply::Stopped,
         Err(_) if out_of_memory => Reply::OutOfMemory,
-        Err(error) => Reply::Refused(error.0),
+        Err(error) => Reply::Refused(error.to_string()),
     })
 }
 

@@ -20,7 +20,7 @@ pub(super) async fn run(
     jobs: Option<&Tokens>,
     stop: impl Future<Output = End>,
 ) -> Result<End, SandboxError> {
-    let failed = |what: &str, error: std::io::Error| SandboxError(format!("{what}: {error}"));
+    let failed = |what: &str, error: std::io::Error| SandboxError::Failed(format!("{what}: {error}"));
     let own = std::env::current_exe().map_err(|error| failed("own program", error))?;
     let mut command = std::process::Command::new(&own);
     command.arg("__sandbox").arg(level.name());
@@ -42,7 +42,7 @@ pub(super) async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed("helper", error))?;
-    let text = serde_json::to_string(spec).map_err(|error| SandboxError(error.to_string()))?;
+    let text = serde_json::to_string(spec).map_err(|error| SandboxError::Failed(error.to_string()))?;
     // Stays open while it runs: its end tells the helper to stop.
     let mut input = child.stdin.take();
     if let Some(input) = input.as_mut() {
@@ -65,8 +65,8 @@ pub(super) async fn run(
     };
     match said.lines().last().and_then(|line| serde_json::from_str::<Word>(line).ok()) {
         Some(Word::Ended(code, usage)) => Ok(End::Exited(code, usage)),
-        Some(Word::Refused(why)) => Err(SandboxError(why)),
-        None => Err(SandboxError(format!("the helper ended without a word ({status})"))),
+        Some(Word::Refused(why)) => Err(SandboxError::Failed(why)),
+        None => Err(SandboxError::Failed(format!("the helper ended without a word ({status})"))),
     }
 }
 

@@ -186,7 +186,7 @@ impl End {
                     Trouble::Killed { detail: format!("out of memory: the container has {}", mib(limit_bytes)) }
                 }
                 Resource::Disk => Trouble::Disk {
-                    detail: format!("the build was stopped: it may write {} to the disk", mib(limit_bytes)),
+                    detail: format!("No space left on device for this build: it was stopped at {}", mib(limit_bytes)),
                 },
                 Resource::Output => {
                     Trouble::Killed { detail: format!("the build was stopped: it may print {}", mib(limit_bytes)) }
@@ -200,10 +200,25 @@ fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
-/// The sandbox itself could not be set up: nothing ran.
+/// Nothing ran, or it is not known how it ended.
 #[derive(Debug, Error)]
-#[error("{0}")]
-pub struct SandboxError(pub String);
+pub enum SandboxError {
+    /// The sandbox could not be set up.
+    #[error("{0}")]
+    Failed(String),
+    /// The image is not the one that the worker began with.
+    #[error("{0}")]
+    Image(String),
+}
+
+impl From<SandboxError> for Trouble {
+    fn from(error: SandboxError) -> Self {
+        match error {
+            SandboxError::Failed(detail) => Self::Sandbox { detail },
+            SandboxError::Image(detail) => Self::Toolchain { detail },
+        }
+    }
+}
 
 /// What the helper says on its standard output, one JSON object.
 #[derive(Debug, Serialize, Deserialize)]
@@ -232,7 +247,7 @@ pub async fn best(scratch: &Path) -> (Option<Level>, Vec<String>) {
 /// # Errors
 /// When it cannot.
 pub async fn probe(level: Level, scratch: &Path) -> Result<(), SandboxError> {
-    let failed = |error: std::io::Error| SandboxError(error.to_string());
+    let failed = |error: std::io::Error| SandboxError::Failed(error.to_string());
     let folder = tempfile::tempdir_in(scratch).map_err(failed)?;
     let mount_point = folder.path().join("root");
     std::fs::create_dir(&mount_point).map_err(failed)?;
@@ -251,7 +266,7 @@ pub async fn probe(level: Level, scratch: &Path) -> Result<(), SandboxError> {
         End::Exited(0, _) => Ok(()),
         end @ (End::Exited(..) | End::TimedOut | End::Cancelled | End::Exhausted { .. }) => {
             let said = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-            Err(SandboxError(format!("'true' ended with {end:?} {}", said.trim())))
+            Err(SandboxError::Failed(format!("'true' ended with {end:?} {}", said.trim())))
         }
     }
 }

@@ -71,7 +71,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn failed<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> SandboxError {
-    move |error| SandboxError(format!("{what}: {error}"))
+    move |error| SandboxError::Failed(format!("{what}: {error}"))
 }
 
 fn body<'a, T: Deserialize<'a>>(frame: &'a Frame) -> Result<T, SandboxError> {
@@ -106,15 +106,15 @@ impl Link {
         let hello = match hello {
             Ok(Some(frame)) => body::<Hello>(&frame).and_then(|hello| match hello {
                 Hello { version, .. } if version != env!("CARGO_PKG_VERSION") => {
-                    Err(SandboxError(format!("the agent in the container is of version {version}")))
+                    Err(SandboxError::Failed(format!("the agent in the container is of version {version}")))
                 }
                 Hello { refused: Some(why), .. } => {
-                    Err(SandboxError(format!("no sandbox can be made in the container: {why}")))
+                    Err(SandboxError::Failed(format!("no sandbox can be made in the container: {why}")))
                 }
                 Hello { refused: None, .. } => Ok(()),
             }),
             Ok(None) => Err(link.why().await),
-            Err(_) => Err(SandboxError("the agent in the container says nothing".to_owned())),
+            Err(_) => Err(SandboxError::Failed("the agent in the container says nothing".to_owned())),
         };
         if let Err(error) = hello {
             let _ = engine.remove(&link.id).await;
@@ -132,7 +132,7 @@ impl Link {
     async fn why(&self) -> SandboxError {
         let mut over = self.over.clone();
         let why = over.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
-        SandboxError(why.unwrap_or_else(|| "the container is gone".to_owned()))
+        SandboxError::Failed(why.unwrap_or_else(|| "the container is gone".to_owned()))
     }
 
     pub(super) async fn remove(&self) {
@@ -148,7 +148,7 @@ impl Link {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let frame = Frame::json(kind, id, request).map_err(failed("the request"))?;
         if frame.body.len() > wire::MAX_BODY_BYTES {
-            return Err(SandboxError(format!("a command of {} bytes", frame.body.len())));
+            return Err(SandboxError::Failed(format!("a command of {} bytes", frame.body.len())));
         }
         let (send, frames) = mpsc::channel(WAITING);
         lock(&self.pending).insert(id, send);
@@ -219,8 +219,8 @@ impl Link {
                         Reply::OutOfMemory => {
                             Ok(End::Exhausted { resource: Resource::Memory, limit_bytes: memory_bytes })
                         }
-                        Reply::Refused(why) => Err(SandboxError(why)),
-                        Reply::Stopped => Err(SandboxError("the agent stopped a command unasked".to_owned())),
+                        Reply::Refused(why) => Err(SandboxError::Failed(why)),
+                        Reply::Stopped => Err(SandboxError::Failed("the agent stopped a command unasked".to_owned())),
                     };
                 }
                 Kind::Output | Kind::Run | Kind::Stop | Kind::Toolchain | Kind::Hello | Kind::Found => {}
@@ -237,7 +237,7 @@ impl Link {
                 body(&frame)
             }
             Ok(None) => Err(self.why().await),
-            Err(_) => Err(SandboxError("the agent does not say which compilers there are".to_owned())),
+            Err(_) => Err(SandboxError::Failed("the agent does not say which compilers there are".to_owned())),
         }
     }
 }

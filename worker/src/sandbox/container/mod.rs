@@ -50,6 +50,8 @@ pub struct Config {
     pub processes: u64,
     /// Processors that each may use.
     pub cpus: u16,
+    /// Our program, as containers are to have it; a copy is used.
+    pub program: PathBuf,
 }
 
 impl Config {
@@ -66,6 +68,8 @@ impl Config {
             memory_bytes: share.max(LEAST_MEMORY_BYTES.min(machine_bytes)),
             processes: 4096,
             cpus: u16::try_from(slots.min(all)).unwrap_or(u16::MAX),
+            // Whatever became of the file that we were started from, this is it.
+            program: PathBuf::from("/proc/self/exe"),
         }
     }
 
@@ -135,7 +139,7 @@ impl Containers {
         let lock = tempfile::Builder::new().prefix("worker-").suffix(".lock").tempfile_in(&folder);
         let lock = lock.map_err(file(&folder))?;
         lock.as_file().lock().map_err(file(lock.path()))?;
-        let program = own_program(&folder).map_err(file(&folder))?;
+        let program = copy_of(&config.program, &folder).map_err(file(&folder))?;
         let swept = engine.sweep(&config).await?;
         let slots = (0..config.slots.max(1)).map(|_| Slot::default()).collect();
         let owner = Owner::of_this_process();
@@ -172,12 +176,12 @@ impl Containers {
     /// When it does not, or cannot be told.
     pub async fn check_image(&self) -> Result<(), SandboxError> {
         let name = &self.config.image;
-        let now = self.engine.image(name).await.map_err(|error| SandboxError(error.to_string()))?;
+        let now = self.engine.image(name).await.map_err(|error| SandboxError::Failed(error.to_string()))?;
         if now.id == self.image.id {
             return Ok(());
         }
         let short = |id: &str| id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
-        Err(SandboxError(format!(
+        Err(SandboxError::Image(format!(
             "the image '{name}' changed while it was in use: it was {} and is {}",
             short(&self.image.id),
             short(&now.id)
@@ -196,7 +200,7 @@ impl Containers {
         self.check_image().await?;
         let name = self.lock.path().file_name().unwrap_or_default().to_string_lossy();
         let made = self.engine.create(&self.config, &self.image, self.owner, &self.program, &name).await;
-        let id = made.map_err(|error| SandboxError(error.to_string()))?;
+        let id = made.map_err(|error| SandboxError::Failed(error.to_string()))?;
         let link = match Link::start(&self.engine, id.clone()).await {
             Ok(link) => Arc::new(link),
             Err(error) => {
@@ -227,11 +231,12 @@ impl Containers {
             None => None,
             Some(Tokens::Named(pipe)) => Some(pipe.path()),
             Some(Tokens::Pipe(_)) => {
-                return Err(SandboxError("a pipe of tokens cannot be shared with a container".to_owned()));
+                return Err(SandboxError::Failed("a pipe of tokens cannot be shared with a container".to_owned()));
             }
         };
-        self.hand_over(spec, jobs).map_err(|error| SandboxError(format!("the folders of the build: {error}")))?;
-        let Some((slot, _load)) = self.slot() else { return Err(SandboxError("no slot".to_owned())) };
+        self.hand_over(spec, jobs)
+            .map_err(|error| SandboxError::Failed(format!("the folders of the build: {error}")))?;
+        let Some((slot, _load)) = self.slot() else { return Err(SandboxError::Failed("no slot".to_owned())) };
         tokio::pin!(stop);
         let link = tokio::select! {
             link = self.link(slot) => link?,
@@ -259,7 +264,7 @@ impl Containers {
     /// # Errors
     /// When no container can be started. The inner error is a program that the image lacks.
     pub async fn toolchain(&self, spec: &TargetSpec) -> Result<Result<Toolchain, MissingTool>, SandboxError> {
-        let Some((slot, _load)) = self.slot() else { return Err(SandboxError("no slot".to_owned())) };
+        let Some((slot, _load)) = self.slot() else { return Err(SandboxError::Failed("no slot".to_owned())) };
         self.link(slot).await?.toolchain(spec).await
     }
 
@@ -275,17 +280,15 @@ impl Containers {
 
 /// A copy of our program in the state folder: what lies there is on the engine's machine too, and stays as it is when the program is
 /// installed anew.
-fn own_program(folder: &Path) -> std::io::Result<PathBuf> {
+fn copy_of(program: &Path, folder: &Path) -> std::io::Result<PathBuf> {
     use std::os::unix::fs::MetadataExt;
-    // Whatever became of the file that we were started from, this is it.
-    let own = Path::new("/proc/self/exe");
-    let kind = std::fs::metadata(own)?;
+    let kind = std::fs::metadata(program)?;
     let path = folder.join(format!("program-{}-{}-{}-{}", kind.len(), kind.mtime(), kind.mtime_nsec(), kind.ino()));
     if std::fs::metadata(&path).is_ok_and(|there| there.len() == kind.len()) {
         return Ok(path);
     }
     let mut copy = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::copy(&mut File::open(own)?, copy.as_file_mut())?;
+    std::io::copy(&mut File::open(program)?, copy.as_file_mut())?;
     std::fs::set_permissions(copy.path(), PermissionsExt::from_mode(0o755))?;
     copy.persist(&path).map_err(|error| error.error)?;
     Ok(path)
