@@ -1,9 +1,14 @@
 //! Shares the machine among makes: one GNU make jobserver for all of them.
+//!
+//! A build can take tokens and never give them back, or bring tokens of its own. So whenever no make runs there are made to be as
+//! many as there should be.
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bombproof_core::digest::Digest;
 use bombproof_store::home::{Home, TreeLease};
@@ -13,9 +18,40 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Jobs {
     count: usize,
-    tokens: Mutex<Tokens>,
+    state: Arc<Mutex<State>>,
     /// Where named pipes are made, if makes in containers are to share them.
     folder: Option<TreeLease>,
+}
+
+/// Nobody who waits gets a token, and nobody has one: after this time they are taken for lost.
+const LOST: Duration = Duration::from_secs(1);
+/// A pipe holds no more than this, in bytes.
+const PIPE_BYTES: usize = 1 << 16;
+
+#[derive(Debug)]
+struct State {
+    tokens: Tokens,
+    /// Jobs that were given out.
+    held: usize,
+    /// Who waits for one.
+    waiting: usize,
+    /// Threads that read tokens; one may have a token that nobody waits for any more.
+    reading: usize,
+}
+
+impl State {
+    fn of(tokens: Tokens) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self { tokens, held: 0, waiting: 0, reading: 0 }))
+    }
+}
+
+/// Counts somebody who waits.
+struct Waits<'a>(&'a Jobs);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
+    }
 }
 
 /// Where the tokens are.
@@ -94,6 +130,30 @@ impl Tokens {
     }
 }
 
+impl Tokens {
+    /// Makes them as many as they should be. Nobody may have one.
+    fn settle(&self, count: usize) -> std::io::Result<()> {
+        match self {
+            Self::Pipe(client) => {
+                let there = client.available()?;
+                // They are there, and nobody else reads.
+                for _ in count..there {
+                    client.acquire()?.drop_without_releasing();
+                }
+                (there..count).try_for_each(|_| client.release_raw())
+            }
+            Self::Named(pipe) => {
+                let Some(mut file) = pipe.file.as_ref() else { return Ok(()) };
+                let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+                let mut other = File::options().read(true).custom_flags(flags).open(&pipe.path)?;
+                // An empty one is no error: `WouldBlock`.
+                let _ = other.read(&mut vec![0; PIPE_BYTES]);
+                file.write_all(&vec![b'+'; count])
+            }
+        }
+    }
+}
+
 impl Drop for Returns {
     fn drop(&mut self) {
         if let (Some(token), Some(mut file)) = (self.token, self.pipe.file.as_ref()) {
@@ -120,7 +180,7 @@ impl Jobs {
     pub fn new(count: usize) -> std::io::Result<Arc<Self>> {
         let count = count.max(1);
         let tokens = Tokens::Pipe(jobserver::Client::new(count)?);
-        Ok(Arc::new(Self { count, tokens: Mutex::new(tokens), folder: None }))
+        Ok(Arc::new(Self { count, state: State::of(tokens), folder: None }))
     }
 
     /// So many jobs at once, over all makes of this host and of containers that see the folders of builds.
@@ -131,26 +191,48 @@ impl Jobs {
         let count = count.max(1);
         let folder = home.take_tree(&Digest::of(b"bombproof/jobs/v1")).map_err(std::io::Error::other)?;
         let tokens = Tokens::Named(NamedPipe::make(folder.path().join("tokens"), count)?.into());
-        Ok(Arc::new(Self { count, tokens: Mutex::new(tokens), folder: Some(folder) }))
+        Ok(Arc::new(Self { count, state: State::of(tokens), folder: Some(folder) }))
     }
 
-    fn current(&self) -> Tokens {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a free job; `None`: `cancel` came first, or the jobserver cannot be read.
     pub async fn take(&self, mut cancel: watch::Receiver<bool>) -> Option<Job<'_>> {
-        let tokens = self.current();
-        let (send, receive) = tokio::sync::oneshot::channel();
-        let waiting = tokens.clone();
+        let tokens = {
+            let mut state = self.state();
+            state.waiting += 1;
+            state.reading += 1;
+            state.tokens.clone()
+        };
+        let _waits = Waits(self);
+        let (send, mut receive) = tokio::sync::oneshot::channel();
+        let (waiting, state) = (tokens.clone(), Arc::clone(&self.state));
         // A thread of its own: reading the pipe cannot be stopped, and nobody shall wait for it at the end. A token that
         // comes too late goes back when it is dropped.
         std::thread::spawn(move || {
-            let _ = send.send(waiting.take());
+            let token = waiting.take();
+            // Under the lock, so that whoever counts sees the token here or there.
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.reading -= 1;
+            drop(send.send(token));
         });
-        tokio::select! {
-            token = receive => token.ok()?.ok().map(|token| Job { jobs: self, tokens, token: Some(token) }),
-            () = async { let _ = cancel.wait_for(|stop| *stop).await; } => None,
+        loop {
+            tokio::select! {
+                token = &mut receive => {
+                    let token = token.ok()?.ok()?;
+                    self.state().held += 1;
+                    return Some(Job { jobs: self, tokens, token: Some(token) });
+                }
+                () = async { let _ = cancel.wait_for(|stop| *stop).await; } => return None,
+                () = tokio::time::sleep(LOST) => {
+                    let state = self.state();
+                    if state.held == 0 {
+                        let _ = tokens.settle(self.count);
+                    }
+                }
+            }
         }
     }
 
@@ -172,10 +254,22 @@ impl Job<'_> {
     /// The make was killed, and the tokens that it held are gone: later ones use a new jobserver.
     pub fn lost(mut self) {
         if let Ok(fresh) = self.jobs.fresh() {
-            *self.jobs.tokens.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+            self.jobs.state().tokens = fresh;
         }
         if let Some(token) = self.token.take() {
             token.forget();
+        }
+    }
+}
+
+impl Drop for Job<'_> {
+    fn drop(&mut self) {
+        drop(self.token.take());
+        let mut state = self.jobs.state();
+        state.held -= 1;
+        if (state.held, state.waiting, state.reading) == (0, 0, 0) {
+            // At worst it is done by the next one who waits in vain.
+            let _ = state.tokens.settle(self.jobs.count);
         }
     }
 }
@@ -189,7 +283,7 @@ mod tests {
         let first = jobs.take(cancel.clone()).await.unwrap();
         let second = jobs.take(cancel.clone());
         tokio::pin!(second);
-        let early = tokio::time::timeout(std::time::Duration::from_millis(100), &mut second).await;
+        let early = tokio::time::timeout(Duration::from_millis(100), &mut second).await;
         assert!(early.is_err(), "the only job is taken");
         drop(first);
         let second = second.await.unwrap();
@@ -197,6 +291,51 @@ mod tests {
         let _held = jobs.take(cancel.clone()).await.unwrap();
         stop.send(true).unwrap();
         assert!(jobs.take(cancel).await.is_none());
+    }
+
+    /// A build that takes all tokens, or brings some.
+    async fn whatever_a_build_does(jobs: &Jobs) {
+        let (_stop, cancel) = watch::channel(false);
+        for extra in [false, true] {
+            let job = jobs.take(cancel.clone()).await.unwrap();
+            match (job.tokens(), extra) {
+                (Tokens::Pipe(client), false) => client.acquire().unwrap().drop_without_releasing(),
+                (Tokens::Pipe(client), true) => client.release_raw().unwrap(),
+                (Tokens::Named(pipe), false) => {
+                    File::open(pipe.path()).unwrap().read_exact(&mut [0]).unwrap();
+                }
+                (Tokens::Named(pipe), true) => {
+                    File::options().write(true).open(pipe.path()).unwrap().write_all(b"+").unwrap();
+                }
+            }
+            drop(job);
+            let first = jobs.take(cancel.clone()).await.unwrap();
+            let _second = jobs.take(cancel.clone()).await.unwrap();
+            let third = tokio::time::timeout(Duration::from_millis(100), jobs.take(cancel.clone())).await;
+            assert!(third.is_err(), "extra: {extra}");
+            drop(first);
+            while jobs.state().reading > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        // Both are taken by somebody who is gone while others wait.
+        let held = (jobs.take(cancel.clone()).await.unwrap(), jobs.take(cancel.clone()).await.unwrap());
+        let waiting = jobs.take(cancel.clone());
+        let gone = async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            for mut job in [held.0, held.1] {
+                job.token.take().unwrap().forget();
+            }
+        };
+        let (job, ()) = tokio::join!(tokio::time::timeout(LOST * 5, waiting), gone);
+        assert!(job.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn tokens_are_as_many_as_they_should_be_whatever_a_build_does() {
+        let folder = tempfile::tempdir().unwrap();
+        whatever_a_build_does(&Jobs::new(2).unwrap()).await;
+        whatever_a_build_does(&Jobs::shared(2, &Home::at(folder.path())).unwrap()).await;
     }
 
     #[tokio::test]
