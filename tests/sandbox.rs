@@ -75,3 +75,54 @@ fn the_exit_code_is_the_commands_own_and_a_set_up_that_fails_is_told_apart() {
     assert!(run("namespaces", "kill -9 $$").0.starts_with("{\"ended\":[137,"));
     assert!(run("nonsense", "true").0.starts_with("{\"refused\":"));
 }
+
+#[test]
+fn links_that_a_build_leaves_in_its_folders_lead_nobody_out_of_them() {
+    let ground = common::Ground::new();
+    let precious = ground.file("precious/file", "precious");
+    let makefile = std::fs::read_to_string(ground.repo().join("Makefile")).unwrap();
+    let folder = ground.path().join("precious").display().to_string();
+    // When everything is built: the shims are not to stumble over it.
+    let recipe = format!(
+        "hostile: $(O)/vmlinux $(mods)\n\t@ln -sf {precious} /bombproof/log/journal\n\t@ln -sf {precious} $(O)/.config\n\
+         \t@ln -sf {precious} /bombproof/cfg/.config\n\t@rm -rf $(O)/drivers && ln -s {folder} $(O)/drivers\n"
+    );
+    let hostile = makefile
+        .replace("\nall: ", "\nall: hostile ")
+        .replace("\n$(O)/kernel/bounds.s:", &format!("\n{recipe}\n$(O)/kernel/bounds.s:"));
+    let kconfig = std::fs::read_to_string(ground.repo().join("Kconfig")).unwrap();
+    for (subject, text, more) in
+        [("one", hostile, ""), ("two", format!("{makefile}# two\n"), "\nconfig TWO\n\tbool \"two\"\n\tdefault y\n")]
+    {
+        std::fs::write(ground.repo().join("Makefile"), text).unwrap();
+        std::fs::write(ground.repo().join("Kconfig"), format!("{kconfig}{more}")).unwrap();
+        ground.git(&["commit", "-qam", subject]);
+    }
+    let output = ground
+        .bombproof(&["check", "base..HEAD", "--repo", "repo", "--arch", "x86_64", "--config", "tinyconfig"])
+        .args(["--sandbox", "namespaces", "--jobs", "1"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious", "{said}");
+    let there: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(there, ["file"], "{said}");
+    // What it did to its build folder is its own trouble, and no bug of ours.
+    assert!(!said.contains("bug in bombproof"), "{said}");
+}
+
+#[test]
+fn a_command_that_makes_a_folder_a_link_has_nothing_written_elsewhere() {
+    let ground = common::Ground::new();
+    let folder = ground.path().join("precious");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(ground.repo().join("kernel/fork.c"), "/* two */\n").unwrap();
+    ground.git(&["commit", "-qam", "two"]);
+    let command = format!("rm -rf kernel && ln -s {} kernel", folder.display());
+    let output = ground
+        .bombproof(&["check", "base..HEAD", "--repo", "repo", "--exec", &command, "--jobs", "1"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+}

@@ -1,14 +1,17 @@
 //! Files of a lane: their content by digest, and what their text says, each read once as long as it does not change.
 
 use std::collections::HashMap;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bombproof_core::action::InputFile;
 use bombproof_core::digest::BlobDigest;
 use bombproof_core::source::Facts;
 use bombproof_store::cas::Cas;
+
+use crate::beneath::Root;
 
 /// What is known of one version of a file.
 #[derive(Clone, Debug)]
@@ -42,33 +45,34 @@ impl Files {
         Self { cas, seen: Mutex::default(), facts: Mutex::default() }
     }
 
-    /// What is known of a file; `None`: there is no regular file.
+    /// What is known of a file below a folder that a build may have written; `None`: there is no regular file.
     ///
     /// # Errors
     /// When it cannot be read or kept.
-    pub fn get(&self, path: &Path) -> std::io::Result<Option<Known>> {
-        let kind = match std::fs::metadata(path) {
-            Ok(kind) if kind.is_file() => kind,
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+    pub(crate) fn get(&self, root: &Root, path: &str) -> std::io::Result<Option<Known>> {
+        let (mut file, kind) = match root.file(path) {
+            Ok(found) => found,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             Err(error) => return Err(error),
         };
+        let path = root.path().join(path);
         let status = Status {
             inode: kind.ino(),
             size_bytes: kind.len(),
             modified: (kind.mtime(), kind.mtime_nsec()),
             changed: (kind.ctime(), kind.ctime_nsec()),
         };
-        if let Some((then, known)) = lock(&self.seen).get(path)
+        if let Some((then, known)) = lock(&self.seen).get(&path)
             && *then == status
         {
             return Ok(Some(known.clone()));
         }
-        let text = std::fs::read(path)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
         let blob = self.cas.put(&text).map_err(|error| std::io::Error::other(error.to_string()))?;
         let facts = self.facts_of(&blob, &text);
         let known = Known { file: InputFile { blob, executable: kind.mode() & 0o111 != 0 }, facts };
-        lock(&self.seen).insert(path.to_owned(), (status, known.clone()));
+        lock(&self.seen).insert(path, (status, known.clone()));
         Ok(Some(known))
     }
 

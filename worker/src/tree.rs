@@ -155,6 +155,7 @@ impl SourceTree {
         // Removals first: a file may take the place of a folder.
         for change in changes.iter().filter(|change| change.entry.is_none()) {
             let path = self.root.join(&change.path);
+            self.no_links_above(&change.path).map_err(|error| MoveError::Disk { path: path.clone(), error })?;
             let removed = match std::fs::symlink_metadata(&path) {
                 Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(&path),
                 Ok(_) => std::fs::remove_file(&path),
@@ -183,6 +184,11 @@ impl SourceTree {
                 return Err(TreeError::Unreadable { detail: "more blobs than were asked for".to_owned() });
             };
             let full = self.root.join(path);
+            if !fresh && let Err(error) = self.no_links_above(path) {
+                let detail = error.to_string();
+                problem = Some(MoveError::Disk { path: full.clone(), error });
+                return Err(TreeError::Unreadable { detail });
+            }
             if !fresh && std::fs::symlink_metadata(&full).is_err() {
                 moved.added_or_removed.push((*path).to_owned());
             }
@@ -198,6 +204,24 @@ impl SourceTree {
         read?;
         moved.paths = changes.iter().map(|change| change.path.clone()).collect();
         Ok(moved)
+    }
+}
+
+impl SourceTree {
+    /// Where the tree has folders a command may have put links, which would lead to files that are not the tree's: they go.
+    fn no_links_above(&self, path: &str) -> std::io::Result<()> {
+        let mut at = self.root.clone();
+        let Some((folders, _)) = path.rsplit_once('/') else { return Ok(()) };
+        for name in folders.split('/') {
+            at.push(name);
+            match std::fs::symlink_metadata(&at) {
+                Ok(kind) if kind.is_symlink() => std::fs::remove_file(&at)?,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use bombproof_core::action::{ActionResult, InputFile, InputTree};
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use super::resolve::Resolver;
 use crate::Attempt;
 use crate::action::{Actions, Run, View};
-use crate::beneath::Beneath;
+use crate::beneath::{self, Root};
 use crate::files::Files;
 use crate::shim::{Answer, Question};
 
@@ -77,6 +77,9 @@ pub(super) struct Agent {
     alike: Option<Arc<Alike>>,
     pub(super) cancel: watch::Receiver<bool>,
     resolver: Resolver,
+    /// The folders, held open from the first look on: they are looked into for every input of every compile.
+    source_root: OnceLock<Root>,
+    output_root: OnceLock<Root>,
     seen: Mutex<Seen>,
     count: AtomicU64,
 }
@@ -111,7 +114,21 @@ impl Agent {
         let (toolchain, alike) = (attempt.toolchain, attempt.alike.clone());
         let resolver = Resolver::new(&source, &output);
         let (seen, count) = (Mutex::default(), AtomicU64::new(0));
-        Arc::new(Self { compiles, source, output, scratch, roots, toolchain, alike, cancel, resolver, seen, count })
+        Arc::new(Self {
+            compiles,
+            source,
+            output,
+            scratch,
+            roots,
+            toolchain,
+            alike,
+            cancel,
+            resolver,
+            seen,
+            count,
+            source_root: OnceLock::new(),
+            output_root: OnceLock::new(),
+        })
     }
 
     /// Answers shims for ever.
@@ -207,7 +224,7 @@ impl Agent {
         what: &Understood,
     ) -> Result<Option<Hit>, Trouble> {
         let Some(alike) = self.alike.as_ref().filter(|_| !what.debug) else { return Ok(None) };
-        let autoconf = self.compiles.files.get(&self.host(AUTOCONF)).map_err(|error| io(&error))?;
+        let autoconf = self.known(AUTOCONF).map_err(|error| io(&error))?;
         if !autoconf.is_some_and(|autoconf| alike.applies(&autoconf.file.blob)) {
             return Ok(None);
         }
@@ -245,7 +262,7 @@ impl Agent {
         let mut symbols: BTreeSet<String> = BTreeSet::new();
         let mut contents = Vec::with_capacity(inputs.len());
         for path in inputs {
-            let Some(known) = self.compiles.files.get(&self.host(path)).map_err(|error| io(&error))? else {
+            let Some(known) = self.known(path).map_err(|error| io(&error))? else {
                 return Ok(None);
             };
             if known.facts.reads_unknown().is_some() {
@@ -273,17 +290,32 @@ impl Agent {
         Ok(Some(Candidate { digest, set, contents }))
     }
 
-    fn host(&self, input: &str) -> PathBuf {
+    /// Where an input is: the folder, and the path below it.
+    fn place<'a>(&self, input: &'a str) -> (&Path, &'a str) {
         match input.split_once('/') {
-            Some(("src", path)) => self.source.join(path),
-            Some((_, path)) => self.output.join(path),
-            None => self.output.join(input),
+            Some(("src", path)) => (&self.source, path),
+            Some((_, path)) => (&self.output, path),
+            None => (&self.output, input),
         }
+    }
+
+    fn known(&self, input: &str) -> std::io::Result<Option<crate::files::Known>> {
+        let (root, path) = self.place(input);
+        let held = if root == self.source { &self.source_root } else { &self.output_root };
+        let root = match held.get() {
+            Some(root) => root,
+            None => {
+                let opened = Root::at(root)?;
+                held.get_or_init(|| opened)
+            }
+        };
+        self.compiles.files.get(root, path)
     }
 
     /// The configuration header with these symbols only.
     fn projected(&self, symbols: &BTreeSet<String>) -> Result<InputFile, Trouble> {
-        let text = std::fs::read(self.host(AUTOCONF)).map_err(|error| io(&error))?;
+        let (root, path) = self.place(AUTOCONF);
+        let text = beneath::read(root, path).map_err(|error| io(&error))?;
         let text = project(&String::from_utf8_lossy(&text), symbols);
         let blob = self.compiles.actions.cas().put(text.as_bytes()).map_err(|error| io(&error))?;
         Ok(InputFile { blob, executable: false })
@@ -317,7 +349,7 @@ impl Agent {
     fn add_assembled(&self, inputs: &mut Vec<String>, question: &Question) -> Result<bool, Trouble> {
         let mut open = inputs.clone();
         while let Some(path) = open.pop() {
-            let Some(known) = self.compiles.files.get(&self.host(&path)).map_err(|error| io(&error))? else {
+            let Some(known) = self.known(&path).map_err(|error| io(&error))? else {
                 return Ok(false);
             };
             for name in &known.facts.assembler {
@@ -342,13 +374,11 @@ impl Agent {
     fn lay_out(&self, result: &ActionResult) -> Result<(), Trouble> {
         for output in &result.outputs {
             // The build runs meanwhile, and can make a folder a link to elsewhere.
-            let to = Beneath::of(&self.output, &output.path).map_err(|error| Trouble::Disk {
-                detail: format!("the output '{}' has no folder in the build folder: {error}", output.path),
-            })?;
-            match std::fs::remove_file(to.path()) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&error)),
-                Ok(()) | Err(_) => {}
-            }
+            let to =
+                Root::at(&self.output).and_then(|root| root.place(&output.path)).map_err(|error| Trouble::Disk {
+                    detail: format!("the output '{}' has no folder in the build folder: {error}", output.path),
+                })?;
+            to.remove().map_err(|error| io(&error))?;
             let cas = self.compiles.actions.cas();
             if !cas.copy(&output.blob, &to.path(), output.executable).map_err(|error| io(&error))? {
                 return Err(Trouble::Tree { detail: format!("the output '{}' is gone from the store", output.path) });

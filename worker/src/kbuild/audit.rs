@@ -16,6 +16,7 @@ use bombproof_core::target::Kbuild;
 use tokio::sync::watch;
 
 use super::{Folders, Memory, Runner, come_and_gone, disk, drop_objects};
+use crate::beneath;
 use crate::tree::{MoveError, SourceTree};
 use crate::{Attempt, Worker, full_disk};
 
@@ -86,7 +87,7 @@ pub(crate) async fn audit(
     if let Some(trouble) = log::machine_trouble(&text).filter(|_| end != 0) {
         return Err(Trouble::Killed { detail: format!("{trouble:?}") });
     }
-    let objects = |unit: &str| Some(Digest::of(&std::fs::read(folders.host("out").join(unit)).ok()?));
+    let objects = |unit: &str| Some(Digest::of(&beneath::read(&folders.host("out"), unit).ok()?));
     let reads = |unit: &str| inputs_of(&folders.host("out"), &cwd_of_make, &roots, unit);
     let missed = |unit: &str| missed(unit, expected, &changed, &reads(unit));
     let different = compare(expected, end, &text, &roots, &objects, &missed);
@@ -110,7 +111,7 @@ fn readers(
             if entry.file_type()?.is_dir() {
                 folders.push(entry.path());
             } else if name.starts_with('.') && name.ends_with(".cmd") {
-                let text = String::from_utf8_lossy(&std::fs::read(entry.path())?).into_owned();
+                let text = read_below(out, &entry.path())?;
                 let Some(file) = cmdfile::read(&text) else { continue };
                 let reads = file.inputs.iter().any(|input| names.contains(input.rsplit('/').next().unwrap_or(input)));
                 if let Some(source) = file.inputs.first().filter(|_| reads) {
@@ -127,7 +128,7 @@ fn readers(
 /// The files of the source tree that plain make saw an object read.
 fn inputs_of(out: &Path, cwd: &str, roots: &Roots, unit: &str) -> BTreeSet<String> {
     let (folder, name) = unit.rsplit_once('/').unwrap_or(("", unit));
-    let text = std::fs::read(out.join(folder).join(format!(".{name}.cmd"))).unwrap_or_default();
+    let text = beneath::read(&out.join(folder), &format!(".{name}.cmd")).unwrap_or_default();
     let file = cmdfile::read(&String::from_utf8_lossy(&text));
     let places = file.into_iter().flat_map(|file| file.inputs).map(|input| roots.place(cwd, &input));
     places.filter(|place| matches!(place, Place::Source(_))).map(Place::into_path).collect()
@@ -148,6 +149,11 @@ fn missed(unit: &str, expected: &StateResult, changed: &BTreeSet<String>, reads:
         true => format!(", and {anew}: no file that make has on its list changed"),
         false => format!(", and {anew}: it reads {}, changed since the state audited before", why.join(", ")),
     }
+}
+
+fn read_below(out: &Path, path: &Path) -> std::io::Result<String> {
+    let below = path.strip_prefix(out).unwrap_or(path).to_string_lossy();
+    Ok(String::from_utf8_lossy(&beneath::read(out, &below)?).into_owned())
 }
 
 /// What is not as it was said to be.

@@ -15,6 +15,7 @@ use bombproof_core::target::Kbuild;
 use bombproof_core::target::config::Config;
 
 use super::assemble::Table;
+use crate::beneath::{self, Root};
 use crate::files::Files;
 
 /// The program of `objtool` runs, below the build folder, and as commands name it.
@@ -56,7 +57,7 @@ impl Read<'_> {
             .plain
             .keys()
             .filter_map(|unit| {
-                let read = || std::fs::read(self.output.join(unit)).ok();
+                let read = || beneath::read(self.output, unit).ok();
                 Some((unit.clone(), table.interface(unit, read)?))
             })
             .collect();
@@ -134,15 +135,21 @@ impl Read<'_> {
 
     fn get(&self, path: &str) -> std::io::Result<Option<crate::files::Known>> {
         match path.split_once('/') {
-            Some(("src", path)) => self.files.get(&self.source.join(path)),
-            Some(("out", path)) => self.files.get(&self.output.join(path)),
+            Some(("src", path)) => self.files.get(&Root::at(self.source)?, path),
+            Some(("out", path)) => self.files.get(&Root::at(self.output)?, path),
             Some(_) | None => Ok(None),
         }
     }
 
+    /// The text of a file of the build folder.
+    fn text(&self, path: &Path) -> std::io::Result<String> {
+        let below = path.strip_prefix(self.output).unwrap_or(path).to_string_lossy();
+        Ok(String::from_utf8_lossy(&beneath::read(self.output, &below)?).into_owned())
+    }
+
     /// What Kconfig read: the list that it keeps in `include/config/auto.conf.cmd`, as a variable of make.
     fn kconfig(&self) -> std::io::Result<BTreeSet<String>> {
-        let text = match std::fs::read(self.output.join("include/config/auto.conf.cmd")) {
+        let text = match beneath::read(self.output, "include/config/auto.conf.cmd") {
             Ok(text) => String::from_utf8_lossy(&text).into_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
             Err(error) => return Err(error),
@@ -204,7 +211,7 @@ impl Read<'_> {
                         folders.push(entry.path());
                     }
                 } else if name.ends_with(".cmd") && name.starts_with('.') {
-                    let text = String::from_utf8_lossy(&std::fs::read(entry.path())?).into_owned();
+                    let text = self.text(&entry.path())?;
                     let Some(file) = cmdfile::read(&text) else { continue };
                     let target = self.roots.place(self.cwd, &file.target).into_path();
                     let extra = file.extra();
@@ -215,7 +222,7 @@ impl Read<'_> {
                         self.add(&mut kept, &file);
                     }
                 } else if name.ends_with(".mod") {
-                    let text = String::from_utf8_lossy(&std::fs::read(entry.path())?).into_owned();
+                    let text = self.text(&entry.path())?;
                     let objects = text.split_whitespace().map(str::to_owned).collect();
                     let path = entry.path();
                     let below = path.strip_prefix(self.output).unwrap_or(&path);
@@ -279,8 +286,7 @@ impl Archives {
             let (folder, name) = object.split_at(at);
             ["built-in.a", "lib.a"].iter().any(|archive| {
                 let path = format!("{folder}{archive}");
-                let names =
-                    self.0.entry(path).or_insert_with_key(|path| read_thin(&out.join(path)).unwrap_or_default());
+                let names = self.0.entry(path).or_insert_with_key(|path| read_thin(out, path).unwrap_or_default());
                 names.contains(name.as_bytes())
             })
         })
@@ -288,8 +294,8 @@ impl Archives {
 }
 
 /// The names in a thin archive: they are in one table, each with `/` and a line end behind it.
-fn read_thin(path: &Path) -> std::io::Result<BTreeSet<Vec<u8>>> {
-    let bytes = std::fs::read(path)?;
+fn read_thin(out: &Path, path: &str) -> std::io::Result<BTreeSet<Vec<u8>>> {
+    let bytes = beneath::read(out, path)?;
     if !bytes.starts_with(b"!<thin>\n") {
         return Ok(BTreeSet::new());
     }

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
+use crate::beneath::{self, Root};
 use crate::sandbox::helper::OWN_PROGRAM;
 use crate::sandbox::{Bind, Level, Limits, Spec};
 use crate::toolchain::{SYSTEM_PATH, shim_names};
@@ -46,6 +47,12 @@ pub(crate) use audit::audit;
 
 /// Files written within this time of one another may carry the same time stamp.
 const CLOCK_GRAIN: Duration = Duration::from_millis(20);
+
+/// The configuration, in the folders `cfg` and `out`.
+const DOT_CONFIG: &str = ".config";
+
+/// The shim's journal, in the folder of logs.
+const JOURNAL: &str = "journal";
 
 /// The socket of the agent, in the folder of logs.
 const AGENT_SOCKET: &str = "agent";
@@ -165,8 +172,7 @@ pub(crate) async fn build(
     let names = shim_names(kbuild);
     shim::install(&folders.host("bin"), &program, names.iter().map(String::as_str)).map_err(disk("shims"))?;
     File::create(&marker).and_then(|file| file.sync_all()).map_err(disk("the marker of the step"))?;
-    let journal = folders.host("log").join("journal");
-    File::create(&journal).map_err(disk("the journal"))?;
+    beneath::write(&folders.host("log"), JOURNAL, b"").map_err(disk("the journal"))?;
 
     let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel, shims: true };
     let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
@@ -209,7 +215,7 @@ pub(crate) async fn build(
     }
     let text = runner.log_text()?;
     let log = text.get(begin..).unwrap_or_default();
-    let mut records = read_journal(&journal)?;
+    let mut records = read_journal(&folders.host("log"))?;
     records.extend(seen.records);
     let cwd = folders.guest("out");
     let step = Step { records: &records, log, exit: end, roots: &roots, cwd: &cwd, link: LinkCheck::Run };
@@ -223,7 +229,7 @@ pub(crate) async fn build(
             source.join(path).exists()
         }
     };
-    memory.table.update(&step, &seen.made, exists, |unit| Some(Digest::of(&std::fs::read(output.join(unit)).ok()?)));
+    memory.table.update(&step, &seen.made, exists, |unit| Some(Digest::of(&beneath::read(&output, unit).ok()?)));
     let mut result = memory.table.result(&step);
     if let Some(paths) = &paths {
         // At the base everything is asked for, and nothing changed.
@@ -284,7 +290,7 @@ pub(crate) async fn configure(
     let moved = tokio::task::spawn_blocking(move || SourceTree::at(&root).move_to(source.as_ref(), &to));
     let moved = moved.await.map_err(|error| Trouble::Internal { detail: error.to_string() })?;
     moved?;
-    std::fs::write(folders.host("log").join("journal"), "").map_err(disk("the journal"))?;
+    beneath::write(&folders.host("log"), JOURNAL, b"").map_err(disk("the journal"))?;
     let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel, shims: false };
     let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
     let derived = runner.derive(&roots, false).await?;
@@ -314,8 +320,12 @@ fn millis(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn read_journal(path: &Path) -> Result<Vec<Record>, Trouble> {
-    let text = std::fs::read(path).map_err(disk("the journal"))?;
+fn read_config(folder: &Path) -> std::io::Result<String> {
+    String::from_utf8(beneath::read(folder, DOT_CONFIG)?).map_err(std::io::Error::other)
+}
+
+fn read_journal(folder: &Path) -> Result<Vec<Record>, Trouble> {
+    let text = beneath::read(folder, JOURNAL).map_err(disk("the journal"))?;
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     // The build can write to the journal: a line that is not ours makes the whole step worthless.
     lines
@@ -376,9 +386,10 @@ fn drop_objects(
             File::options().append(true).open(&file)?.set_modified(SystemTime::now())?;
             continue;
         }
-        match std::fs::remove_file(out.join(output)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
+        match Root::at(out)?.place(&output) {
+            Ok(place) => place.remove()?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
@@ -441,8 +452,8 @@ impl Runner<'_> {
             return Ok(Ok(known));
         }
         let begin = self.log_text()?.len();
-        let scratch = self.folders.host("cfg").join(".config");
-        let _ = std::fs::remove_file(&scratch);
+        let cfg = self.folders.host("cfg");
+        let _ = std::fs::remove_file(cfg.join(DOT_CONFIG));
         let mut asked = Config::new();
         let failed = |goal: &str, log: &str| {
             let error = bombproof_core::diagnostic::parse::log(log, &roots.source, roots)
@@ -457,7 +468,7 @@ impl Runner<'_> {
         };
         match &self.kbuild.base_config {
             BaseConfig::File(file) => {
-                std::fs::write(&scratch, &file.text).map_err(disk("the configuration"))?;
+                beneath::write(&cfg, DOT_CONFIG, file.text.as_bytes()).map_err(disk("the configuration"))?;
                 asked.extend(config::read(&file.text));
             }
             BaseConfig::Goal(goal) => {
@@ -480,14 +491,14 @@ impl Runner<'_> {
                 }
             }
         }
-        let mut text = std::fs::read_to_string(&scratch).map_err(disk("the configuration"))?;
+        let mut text = read_config(&cfg).map_err(disk("the configuration"))?;
         for fragment in &self.kbuild.fragments {
             text.push('\n');
             text.push_str(&fragment.text);
             text.push('\n');
             asked.extend(config::read(&fragment.text));
         }
-        std::fs::write(&scratch, &text).map_err(disk("the configuration"))?;
+        beneath::write(&cfg, DOT_CONFIG, text.as_bytes()).map_err(disk("the configuration"))?;
         if self.make("cfg", &["olddefconfig".to_owned()], &[]).await? != 0 {
             // Kconfig as it was before Linux 3.7, and is in busybox: the defaults are taken by answering nothing.
             let unknown = |line: &str| line.contains("No rule to make target 'olddefconfig'");
@@ -495,7 +506,7 @@ impl Runner<'_> {
                 return Ok(Err(failed("olddefconfig", &self.log_text()?)));
             }
         }
-        let text = std::fs::read_to_string(&scratch).map_err(disk("the configuration"))?;
+        let text = read_config(&cfg).map_err(disk("the configuration"))?;
         let config = config::effective(&text);
         let log = self.log_text()?.get(begin..).unwrap_or_default().to_owned();
         let not_effective = config::not_effective(&asked, &config);
@@ -524,10 +535,10 @@ impl Runner<'_> {
             Err(failure) => return Ok(Some(failure)),
         };
         memory.table.set_config_findings(&self.log_text()?, &roots.source, roots);
-        let used = self.folders.host("out").join(".config");
+        let out = self.folders.host("out");
         // An equal file keeps its time: make would ask Kconfig for nothing.
-        if std::fs::read_to_string(&used).ok().as_ref() != Some(&derived.text) {
-            std::fs::write(&used, &derived.text).map_err(disk("the configuration"))?;
+        if read_config(&out).ok().as_ref() != Some(&derived.text) {
+            beneath::write(&out, DOT_CONFIG, derived.text.as_bytes()).map_err(disk("the configuration"))?;
         }
         memory.config = derived.config;
         memory.not_effective = derived.not_effective;
@@ -598,7 +609,7 @@ impl Runner<'_> {
             env.extend([
                 ("PATH".to_owned(), format!("{}:{SYSTEM_PATH}", self.folders.guest("bin"))),
                 (shim::REAL_PATH.to_owned(), SYSTEM_PATH.to_owned()),
-                (shim::JOURNAL.to_owned(), format!("{}/journal", self.folders.guest("log"))),
+                (shim::JOURNAL.to_owned(), format!("{}/{JOURNAL}", self.folders.guest("log"))),
                 (shim::AGENT.to_owned(), format!("{}/{AGENT_SOCKET}", self.folders.guest("log"))),
             ]);
         } else {
