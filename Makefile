@@ -28,6 +28,7 @@ images: ## the image whose compilers build in containers, bombproof-worker (firs
 test: ## every test that a laptop can run, one on a real kernel among them (first time: 140 MB to fetch)
 	@scripts/need-rust
 	@scripts/install-packages $(PACKAGES)
+	@scripts/have-image
 	@scripts/fetch-linux "$(CACHE)/linux"
 ifneq ($(NEXTEST),)
 	BOMBPROOF_LINUX="$(CACHE)/linux" cargo nextest run --workspace --run-ignored all
