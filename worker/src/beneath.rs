@@ -25,10 +25,8 @@ pub(crate) struct Beneath {
 
 /// What leads out of the folder is not there.
 fn not_there(error: Errno) -> io::Error {
-    match error {
-        Errno::EXDEV | Errno::ELOOP | Errno::ENXIO => io::ErrorKind::NotFound.into(),
-        error => error.into(),
-    }
+    let leads_out = matches!(error, Errno::EXDEV | Errno::ELOOP | Errno::ENXIO);
+    if leads_out { io::ErrorKind::NotFound.into() } else { error.into() }
 }
 
 impl Root {

@@ -186,7 +186,7 @@ impl SourceTree {
             let full = self.root.join(path);
             if !fresh && let Err(error) = self.no_links_above(path) {
                 let detail = error.to_string();
-                problem = Some(MoveError::Disk { path: full.clone(), error });
+                problem = Some(MoveError::Disk { path: full, error });
                 return Err(TreeError::Unreadable { detail });
             }
             if !fresh && std::fs::symlink_metadata(&full).is_err() {
