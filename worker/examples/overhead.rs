@@ -47,7 +47,9 @@ async fn sandboxed(launcher: &Launcher, at: &Path, argv: &[&str]) -> Result<Dura
     let begin = Instant::now();
     match launcher.run(&spec, &log, None, never).await? {
         End::Exited(0, _) => Ok(begin.elapsed()),
-        end => Err(format!("{end:?}: {}", std::fs::read_to_string(at.join("log"))?).into()),
+        end @ (End::Exited(..) | End::TimedOut | End::Cancelled | End::Exhausted { .. }) => {
+            Err(format!("{end:?}: {}", std::fs::read_to_string(at.join("log"))?).into())
+        }
     }
 }
 
