@@ -260,8 +260,11 @@ struct Shop {
 
 impl Shop {
     async fn open(image: &str, slots: usize) -> Option<Self> {
+        Self::open_in(tempfile::tempdir().unwrap(), image, slots).await
+    }
+
+    async fn open_in(folder: tempfile::TempDir, image: &str, slots: usize) -> Option<Self> {
         let engine = engine().await?;
-        let folder = tempfile::tempdir().unwrap();
         let containers = Containers::prepare(engine, Self::config(&folder, image, slots)).await.unwrap();
         let launcher = Launcher::Containers(Arc::clone(&containers));
         Some(Self { folder, containers, launcher })
@@ -332,6 +335,15 @@ async fn exit_codes_output_and_reasons_come_through() {
     for (code, said, number) in futures::future::join_all(many).await {
         assert_eq!((code, said), (Some(0), format!("{number}\n")));
     }
+    shop.containers.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_folder_may_lie_in_a_home_that_is_closed_in_the_image() {
+    let home = std::env::var("HOME").unwrap();
+    let Some(shop) = Shop::open_in(tempfile::tempdir_in(home).unwrap(), &image(), 1).await else { return };
+    let (end, said) = shop.quick("echo x > here && cat here").await;
+    assert_eq!((exit_code(&end), said.as_str()), (Some(0), "x\n"), "{end:?}");
     shop.containers.close().await;
 }
 

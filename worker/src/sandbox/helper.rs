@@ -14,7 +14,7 @@ use std::time::Instant;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
@@ -356,6 +356,13 @@ fn landlock(spec: &Spec) -> Result<(), String> {
     if status.ruleset == RulesetStatus::NotEnforced { Err("this kernel has no Landlock".to_owned()) } else { Ok(()) }
 }
 
+/// Sets a limit, or leaves the one that there is where it is lower: nobody here may raise one.
+fn lower(resource: Resource, limit: u64) -> Result<(), String> {
+    let (_, most) = on("reading a limit", getrlimit(resource))?;
+    let limit = limit.min(most);
+    on("setting a limit", setrlimit(resource, limit, limit))
+}
+
 fn run_command(spec: &Spec, group: bool) -> Result<Option<(i32, Usage)>, String> {
     on("PR_SET_NO_NEW_PRIVS", prctl::set_no_new_privs())?;
     let limits = [
@@ -364,11 +371,11 @@ fn run_command(spec: &Spec, group: bool) -> Result<Option<(i32, Usage)>, String>
         (Resource::RLIMIT_CORE, 0),
     ];
     for (resource, limit) in limits {
-        on("setting a limit", setrlimit(resource, limit, limit))?;
+        lower(resource, limit)?;
     }
     // Processes are counted by user over the whole machine: outside namespaces those of the user would count too.
     if !group {
-        on("setting a limit", setrlimit(Resource::RLIMIT_NPROC, spec.limits.processes, spec.limits.processes))?;
+        lower(Resource::RLIMIT_NPROC, spec.limits.processes)?;
     }
     let (Some(program), Some(args)) = (spec.argv.first(), spec.argv.get(1..)) else {
         return Err("no command".to_owned());

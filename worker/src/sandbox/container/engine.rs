@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits};
@@ -204,11 +205,14 @@ impl Engine {
         if self.podman {
             security.push("unmask=ALL".to_owned());
         }
-        let mut tmpfs = HashMap::from([("/tmp".to_owned(), TMP.to_owned())]);
-        // The image's own is closed to others than root.
+        let tmpfs = HashMap::from([("/tmp".to_owned(), TMP.to_owned())]);
+        let mut binds = vec![format!("{0}:{0}:rw", shared.display()), format!("{}:{PROGRAM}:ro", program.display())];
+        // The image's own is closed to others than root, and an engine gives a tmpfs the mode of what it lies on.
         for closed in ["/root", "/home"] {
-            if shared.starts_with(closed) {
-                tmpfs.insert(closed.to_owned(), "rw,nosuid,nodev,noexec,size=1m,mode=755".to_owned());
+            if let Ok(rest) = shared.strip_prefix(closed) {
+                let above = config.home.containers().join("above");
+                open_folders(&above, rest).map_err(|error| EngineError::File { path: above.clone(), error })?;
+                binds.insert(0, format!("{}:{closed}:ro", above.display()));
             }
         }
         let limit = |name: &str, count: i64| ResourcesUlimits {
@@ -226,7 +230,7 @@ impl Engine {
             ulimits.extend([limit("nofile", most.min(OPEN_FILES)), limit("nproc", signed(config.pids()))]);
         }
         let host = HostConfig {
-            binds: Some(vec![format!("{0}:{0}:rw", shared.display()), format!("{}:{PROGRAM}:ro", program.display())]),
+            binds: Some(binds),
             network_mode: Some("none".to_owned()),
             readonly_rootfs: Some(true),
             cap_drop: Some(vec!["ALL".to_owned()]),
@@ -302,6 +306,19 @@ impl Engine {
         }
         Ok(removed)
     }
+}
+
+/// Makes a folder and those of a path below it, empty and open to everybody: a build folder is mounted on the last.
+fn open_folders(folder: &Path, below: &Path) -> std::io::Result<()> {
+    let mut at = folder.to_owned();
+    for name in std::iter::once(None).chain(below.components().map(Some)) {
+        if let Some(name) = name {
+            at.push(name);
+        }
+        std::fs::create_dir_all(&at)?;
+        std::fs::set_permissions(&at, PermissionsExt::from_mode(0o755))?;
+    }
+    Ok(())
 }
 
 /// Whether a process holds this lock file.

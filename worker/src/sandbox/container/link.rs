@@ -26,8 +26,9 @@ use crate::sandbox::{End, Resource, SandboxError, Spec};
 const WAITING: usize = 64;
 /// An agent that says nothing this long after its start is not one.
 const START: Duration = Duration::from_secs(60);
-/// A command that is to stop has this long; then its container goes.
-const STOP: Duration = Duration::from_secs(2);
+/// A command that is to stop has this long; then its container goes, which takes most of another second. A slot is to be free within
+/// two, and not before nothing writes into its folders any more.
+const STOP: Duration = Duration::from_secs(1);
 /// The compilers of an image are looked at at most this long.
 const LOOK: Duration = Duration::from_secs(120);
 /// How long to wait for the exit code of a container whose agent is gone.
