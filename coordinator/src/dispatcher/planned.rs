@@ -152,6 +152,14 @@ enum Next {
     Make(usize, String),
 }
 
+/// Why a state that was planned is for make to judge.
+enum Open {
+    /// What became of some unit is not known.
+    Units(String),
+    /// Every unit is known; only a link can tell the rest.
+    Link(String),
+}
+
 struct Driver<'a, 'b> {
     shared: &'a Shared<'a, 'b>,
     target: usize,
@@ -254,9 +262,12 @@ impl<'a, 'b> Driver<'a, 'b> {
         if place == 0 {
             return Ok(Err("the state before is not known".to_owned()));
         }
-        if let Some(ahead) = &mut self.ahead
-            && ahead.at + 1 < place
-        {
+        let between = self.ahead.as_ref().map_or(place..place, |ahead| ahead.at + 1..place);
+        let builds = |at| self.result(at).is_some_and(|result| result.outcome == Outcome::Built);
+        if !between.clone().all(builds) {
+            // What make left of a state that fails is no ground to plan on.
+            self.ahead = None;
+        } else if !between.is_empty() {
             // States in between are known; what was made for them is asked again for what a link sees.
             match self.pass_over(place) {
                 Ok(units) => made_before.extend(units),
@@ -346,6 +357,9 @@ impl<'a, 'b> Driver<'a, 'b> {
     fn take_up(&mut self, planning: &Planning, place: usize) -> Result<Result<BTreeSet<Arc<str>>, String>, FileError> {
         for at in (0..place).rev() {
             let Some(result) = self.result(at) else { break };
+            if result.outcome != Outcome::Built {
+                return Ok(Err("a state before it does not build, and make has to say what of it is left".to_owned()));
+            }
             let key = self.shared.board.borrow().key(self.target, self.states[at]);
             let Some(graph) = planning.graphs.get(&key)? else { continue };
             self.units = Some((*result).clone());
@@ -458,7 +472,13 @@ impl<'a, 'b> Driver<'a, 'b> {
             Ok(Some(result)) => self.keep(place, result),
             // Stopped: nothing is known of this state.
             Ok(None) => Ok(()),
-            Err(why) => self.make(place, &why, false).await,
+            Err(Open::Link(why)) => self.make(place, &why, false).await,
+            Err(Open::Units(why)) => {
+                // Of some unit it is not known what became of it: nothing that was planned behind it can stand on that.
+                self.queue.clear();
+                self.next = place + 1;
+                self.make(place, &why, true).await
+            }
         }
     }
 
@@ -478,8 +498,9 @@ impl<'a, 'b> Driver<'a, 'b> {
         Ok(())
     }
 
-    async fn composed(&mut self, step: Step) -> Result<Option<StateResult>, String> {
-        let Some(planning) = self.shared.planning else { return Err("nothing is planned".to_owned()) };
+    async fn composed(&mut self, step: Step) -> Result<Option<StateResult>, Open> {
+        let unknown = |why: &str| Err(Open::Units(why.to_owned()));
+        let Some(planning) = self.shared.planning else { return unknown("nothing is planned") };
         let mut ended = Vec::new();
         let own = step.units.len();
         for waiting in step.units.into_iter().chain(step.again) {
@@ -489,9 +510,9 @@ impl<'a, 'b> Driver<'a, 'b> {
             }
             ended.push((waiting.output, waiting.because, waiting.plain, result));
         }
-        let Some(before) = self.units.take() else { return Err("the state before gave no answer".to_owned()) };
-        let Some(reference) = &self.reference else { return Err("no link is known".to_owned()) };
-        let mut problem = None;
+        let Some(before) = self.units.take() else { return unknown("the state before gave no answer") };
+        let Some(reference) = &self.reference else { return unknown("no link is known") };
+        let mut problem: Option<String> = None;
         let mut made = Vec::new();
         let mut cost = bombproof_core::outcome::Cost { kbuild_steps: step.steps, ..Default::default() };
         for (number, (output, because, plain, result)) in ended.into_iter().enumerate() {
@@ -540,7 +561,11 @@ impl<'a, 'b> Driver<'a, 'b> {
         result.cost = cost;
         let token = || Asked { because: String::new(), known: Known::Token };
         result.made.extend(step.settled.keys().map(|unit| (unit.to_string(), token())));
-        if problem.is_none() && result.outcome == Outcome::Built {
+        if let Some(why) = problem {
+            return Err(Open::Units(why));
+        }
+        let mut problem = None;
+        if result.outcome == Outcome::Built {
             match link::check(&reference.graph, &reference.linked, &self.now) {
                 Ok(LinkCheck::Symbols) if step.place + 1 == self.states.len() => {
                     problem = Some("symbols changed since the last link, and this is the last state".to_owned());
@@ -563,7 +588,7 @@ impl<'a, 'b> Driver<'a, 'b> {
         self.units = Some(result.clone());
         match problem {
             None => Ok(Some(result)),
-            Some(why) => Err(why),
+            Some(why) => Err(Open::Link(why)),
         }
     }
 
