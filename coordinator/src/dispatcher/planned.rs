@@ -295,12 +295,7 @@ impl<'a, 'b> Driver<'a, 'b> {
         };
         let Some(Ahead { planner, .. }) = &self.ahead else { return Ok(Err("nothing is planned".to_owned())) };
         let start = |unit: &crate::planner::Unit| self.start(planning, planner, unit);
-        let read: BTreeSet<Arc<str>> = planned
-            .units
-            .iter()
-            .flat_map(|unit| unit.action.inputs.keys())
-            .filter_map(|path| Some(Arc::from(path.strip_prefix("src/")?)))
-            .collect();
+        let read = planner.read_by(&planned.units);
         // What this state makes anew is newer than what was made for the known states before it.
         let anew: BTreeSet<&Arc<str>> = planned.units.iter().map(|unit| &unit.output).collect();
         let again = again.iter().filter(|unit| !anew.contains(&unit.output)).map(start).collect();
@@ -406,11 +401,15 @@ impl<'a, 'b> Driver<'a, 'b> {
     /// Has a unit made, its objtool run included.
     fn start(&self, planning: &Planning, planner: &Planner, unit: &crate::planner::Unit) -> Waiting {
         let compile: BoxFuture<'static, Ended> = match self.shared.pool {
-            Some(pool) => pool.get(&unit.action, unit.digest, &self.stopped),
+            Some(pool) => {
+                let made = unit.clone();
+                let action = move || made.action().map_err(|error| Trouble::Tree { detail: error.to_string() });
+                pool.get(action, unit.digest, &self.stopped)
+            }
             None => Box::pin(async { Err(Trouble::Interrupted) }),
         };
         let output = Arc::clone(&unit.output);
-        let (objtool, cache) = (planner.objtool(unit), Arc::clone(&planning.actions));
+        let (objtool, cache) = (unit.objtool(), Arc::clone(&planning.actions));
         let alike = unit.alike.filter(|_| !planner.has_debug(&output));
         let (runner, stopped) = (Arc::clone(&planning.runner), self.stopped.clone());
         let ended = async move {

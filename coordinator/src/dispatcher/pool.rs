@@ -37,10 +37,10 @@ impl Pool {
         Self { runner, cache, slots: Arc::new(Semaphore::new(slots.max(1) + 2)), running: Arc::default() }
     }
 
-    /// What an action gives. It goes on when nobody waits for it any more.
+    /// What an action gives. It goes on when nobody waits for it any more. The action itself is asked for when it is to run.
     pub(super) fn get(
         &self,
-        action: &Arc<Action>,
+        action: impl FnOnce() -> Result<Action, Trouble> + Send + 'static,
         digest: BlobDigest,
         cancel: &watch::Receiver<bool>,
     ) -> BoxFuture<'static, Ended> {
@@ -55,10 +55,11 @@ impl Pool {
             let same = same.clone();
             return async move { same.await.map(|(result, _)| (result, Known::Cached)) }.boxed();
         }
-        let (runner, action, cancel) = (Arc::clone(&self.runner), Arc::clone(action), cancel.clone());
+        let (runner, cancel) = (Arc::clone(&self.runner), cancel.clone());
         let (cache, slots) = (Arc::clone(&self.cache), Arc::clone(&self.slots));
         let work = async move {
             let Ok(_slot) = slots.acquire().await else { return Err(Trouble::Interrupted) };
+            let action = Arc::new(action()?);
             let mut last = Trouble::Interrupted;
             for _ in 0..MAX_ATTEMPTS {
                 match runner(Arc::clone(&action), cancel.clone()).await {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use bombproof_core::plan::graph::{Compile, GraphFile, Table};
+use bombproof_core::action::InputFile;
+use bombproof_core::plan::graph::{Compile, GraphFile, Node, Table};
 use bombproof_core::tree::Entry;
 use bombproof_store::cas::{Cas, MemoryCas};
 use bombproof_store::trees::{BlobSink, TreeSource};
@@ -132,7 +133,8 @@ fn go(states: &[&[(&str, Option<&str>)]]) -> Vec<Said> {
         let stop = planned.is_err();
         said.push(planned.map(|planned| {
             let inputs = |unit: &Unit| {
-                unit.action.inputs.keys().filter_map(|it| it.strip_prefix("src/")).map(str::to_owned).collect()
+                let action = unit.action().unwrap();
+                action.inputs.keys().filter_map(|it| it.strip_prefix("src/")).map(str::to_owned).collect()
             };
             planned.units.iter().map(|unit| (unit.output.to_string(), inputs(unit))).collect()
         }));

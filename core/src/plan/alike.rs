@@ -62,6 +62,11 @@ impl Alike {
         }
     }
 
+    /// Whether no version stands for another one.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
     /// The version that stands for this one, if that is another one.
     pub fn first(&self, blob: &BlobDigest) -> Option<&Version> {
         self.first.get(blob)

@@ -3,7 +3,7 @@
 //! The rule is that of the kernel's `scripts/basic/fixdep.c`, comments and all: a word that follows `CONFIG_`, where no
 //! word character stands before it, and without `_MODULE` at its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::lex::is_word;
 
@@ -55,20 +55,75 @@ pub(super) fn definition(line: &str) -> Option<(&str, &str)> {
 ///
 /// An option counts with every `_MODULE` taken off its end: macros append that word too.
 pub fn project(autoconf: &str, symbols: &BTreeSet<String>) -> String {
-    let bare = |mut name: &str| -> String {
-        while let Some(shorter) = name.strip_suffix(SUFFIX) {
-            name = shorter;
+    let options = Options::read(autoconf);
+    let mut chosen = Chosen::default();
+    symbols.iter().for_each(|symbol| chosen.add(options.lines(symbol)));
+    options.text(&chosen)
+}
+
+/// A generated `autoconf.h`, read once to make many parts of it, each as [`project`] makes it.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The definitions, sorted.
+    lines: Vec<Box<str>>,
+    /// The lines of each option.
+    places: HashMap<Box<str>, Vec<u32>>,
+}
+
+/// Lines of an [`Options`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen(Vec<u64>);
+
+impl Chosen {
+    /// Adds these.
+    pub fn add(&mut self, lines: &[u32]) {
+        for line in lines {
+            let (word, bit) = ((line / 64) as usize, line % 64);
+            if self.0.len() <= word {
+                self.0.resize(word + 1, 0);
+            }
+            self.0[word] |= 1 << bit;
         }
-        name.to_owned()
-    };
-    let wanted: BTreeSet<String> = symbols.iter().map(|symbol| bare(symbol)).collect();
-    let lines: BTreeSet<String> = autoconf
-        .lines()
-        .filter_map(definition)
-        .filter(|(name, _)| name.strip_prefix("CONFIG_").is_some_and(|symbol| wanted.contains(&bare(symbol))))
-        .map(|(name, value)| format!("#define {name} {value}\n"))
-        .collect();
-    lines.into_iter().collect()
+    }
+
+    fn has(&self, line: usize) -> bool {
+        self.0.get(line / 64).is_some_and(|word| word >> (line % 64) & 1 == 1)
+    }
+}
+
+impl Options {
+    /// Reads it.
+    pub fn read(autoconf: &str) -> Self {
+        let defined = autoconf.lines().filter_map(definition);
+        let lines: BTreeMap<String, &str> =
+            defined.map(|(name, value)| (format!("#define {name} {value}\n"), name)).collect();
+        let mut places: HashMap<Box<str>, Vec<u32>> = HashMap::new();
+        for (place, name) in (0..).zip(lines.values()) {
+            if let Some(symbol) = name.strip_prefix("CONFIG_") {
+                places.entry(bare(symbol).into()).or_default().push(place);
+            }
+        }
+        Self { lines: lines.into_keys().map(String::into_boxed_str).collect(), places }
+    }
+
+    /// Where it defines an option.
+    pub fn lines(&self, symbol: &str) -> &[u32] {
+        self.places.get(bare(symbol)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// These lines.
+    pub fn text(&self, chosen: &Chosen) -> String {
+        let lines = self.lines.iter().enumerate().filter(|(place, _)| chosen.has(*place));
+        lines.map(|(_, line)| &**line).collect()
+    }
+}
+
+/// A symbol with every `_MODULE` taken off its end.
+fn bare(mut name: &str) -> &str {
+    while let Some(shorter) = name.strip_suffix(SUFFIX) {
+        name = shorter;
+    }
+    name
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::Trouble;
 use bombproof_core::plan::alike::Alike;
 use bombproof_core::plan::compile::{self, AUTOCONF, Understood};
-use bombproof_core::source::{Facts, project};
+use bombproof_core::source::{Chosen, Facts, Options};
 use bombproof_store::action_cache::ActionCache;
 use bombproof_store::manifests::{DependencySet, ManifestKey, Manifests};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -28,8 +28,9 @@ use tokio::sync::watch;
 use super::resolve::Resolver;
 use crate::Attempt;
 use crate::action::{Actions, Run, View};
-use crate::beneath::{self, Root};
+use crate::beneath::Root;
 use crate::files::Files;
+use crate::sandbox::Level;
 use crate::shim::{Answer, Question};
 
 /// A command that is longer than this, in bytes, is no compile.
@@ -80,6 +81,10 @@ pub(super) struct Agent {
     /// The folders, held open from the first look on: they are looked into for every input of every compile.
     source_root: OnceLock<Root>,
     output_root: OnceLock<Root>,
+    /// Files of the source tree that were looked at.
+    sources: Mutex<HashMap<String, crate::files::Known>>,
+    /// The configuration, by the content of its header.
+    options: Mutex<Option<(BlobDigest, Arc<Options>)>>,
     seen: Mutex<Seen>,
     count: AtomicU64,
 }
@@ -128,6 +133,8 @@ impl Agent {
             count,
             source_root: OnceLock::new(),
             output_root: OnceLock::new(),
+            sources: Mutex::default(),
+            options: Mutex::default(),
         })
     }
 
@@ -259,7 +266,7 @@ impl Agent {
     ) -> Result<Option<Candidate>, Trouble> {
         let mut tree = InputTree::new();
         let mut facts: Vec<(&String, Arc<Facts>)> = Vec::new();
-        let mut symbols: BTreeSet<String> = BTreeSet::new();
+        let mut named: Vec<Arc<Facts>> = Vec::new();
         let mut contents = Vec::with_capacity(inputs.len());
         for path in inputs {
             let Some(known) = self.known(path).map_err(|error| io(&error))? else {
@@ -269,15 +276,15 @@ impl Agent {
                 return Ok(None);
             }
             let first = alike.and_then(|alike| alike.first(&known.file.blob));
-            let named = first.map_or(&known.facts, |first| &first.facts);
             if path != AUTOCONF {
-                symbols.extend(named.symbols.iter().cloned());
+                named.push(Arc::clone(first.map_or(&known.facts, |first| &first.facts)));
                 facts.push((path, Arc::clone(&known.facts)));
                 contents.push(known.file.blob);
             }
             let blob = first.map_or(known.file.blob, |first| first.blob);
             tree.insert(path.clone(), InputFile { blob, ..known.file });
         }
+        let symbols: BTreeSet<&str> = named.iter().flat_map(|facts| &facts.symbols).map(String::as_str).collect();
         let autoconf = match tree.contains_key(AUTOCONF) {
             true => Some(self.projected(&symbols)?),
             false => None,
@@ -286,7 +293,8 @@ impl Agent {
         let outputs = vec![what.output.clone(), what.depfile.clone()];
         let action = compile::action(question.argv.clone(), outputs, tree, autoconf, &self.toolchain);
         let digest = bombproof_proto::reapi::digest(&action);
-        let set = DependencySet { inputs: inputs.to_vec(), symbols: symbols.into_iter().collect(), resolution };
+        let symbols = symbols.into_iter().map(str::to_owned).collect();
+        let set = DependencySet { inputs: inputs.to_vec(), symbols, resolution };
         Ok(Some(Candidate { digest, set, contents }))
     }
 
@@ -301,7 +309,13 @@ impl Agent {
 
     fn known(&self, input: &str) -> std::io::Result<Option<crate::files::Known>> {
         let (root, path) = self.place(input);
-        let held = if root == self.source { &self.source_root } else { &self.output_root };
+        let is_source = root == self.source;
+        // Where nothing of a step can write the source tree, once looked at is enough.
+        let stays = is_source && self.compiles.actions.launcher().level() != Level::None;
+        if let Some(known) = lock(&self.sources).get(input).filter(|_| stays) {
+            return Ok(Some(known.clone()));
+        }
+        let held = if is_source { &self.source_root } else { &self.output_root };
         let root = match held.get() {
             Some(root) => root,
             None => {
@@ -309,16 +323,34 @@ impl Agent {
                 held.get_or_init(|| opened)
             }
         };
-        self.compiles.files.get(root, path)
+        let known = self.compiles.files.get(root, path)?;
+        if let (true, Some(known)) = (stays, &known) {
+            lock(&self.sources).insert(input.to_owned(), known.clone());
+        }
+        Ok(known)
     }
 
     /// The configuration header with these symbols only.
-    fn projected(&self, symbols: &BTreeSet<String>) -> Result<InputFile, Trouble> {
-        let (root, path) = self.place(AUTOCONF);
-        let text = beneath::read(root, path).map_err(|error| io(&error))?;
-        let text = project(&String::from_utf8_lossy(&text), symbols);
+    fn projected(&self, symbols: &BTreeSet<&str>) -> Result<InputFile, Trouble> {
+        let options = self.options()?;
+        let mut chosen = Chosen::default();
+        symbols.iter().for_each(|symbol| chosen.add(options.lines(symbol)));
+        let text = options.text(&chosen);
         let blob = self.compiles.actions.cas().put(text.as_bytes()).map_err(|error| io(&error))?;
         Ok(InputFile { blob, executable: false })
+    }
+
+    /// The configuration header as it is now.
+    fn options(&self) -> Result<Arc<Options>, Trouble> {
+        let gone = || Trouble::Tree { detail: format!("'{AUTOCONF}' is gone") };
+        let now = self.known(AUTOCONF).map_err(|error| io(&error))?.ok_or_else(gone)?.file.blob;
+        let mut kept = lock(&self.options);
+        if let Some((_, options)) = kept.as_ref().filter(|(of, _)| *of == now) {
+            return Ok(Arc::clone(options));
+        }
+        let options = Arc::new(Options::read(&String::from_utf8_lossy(&self.blob(&now)?)));
+        *kept = Some((now, Arc::clone(&options)));
+        Ok(options)
     }
 
     /// Keeps what a compile gave, if it is understood what it read. Gives the files that it read, below the input root.
