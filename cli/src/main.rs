@@ -21,6 +21,10 @@ mod stored;
 use args::{Cli, Command};
 use fail::Fail;
 
+/// The system's allocator keeps a heap for each of several threads, and held twice the memory that was in use.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let argv: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let name = argv.first().and_then(|name| std::path::Path::new(name).file_name()).unwrap_or_default();

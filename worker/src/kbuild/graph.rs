@@ -217,7 +217,7 @@ impl Read<'_> {
                     let extra = file.extra();
                     if table.has(&target) && target.ends_with(".o") && extra != Extra::Unknown {
                         runs_objtool |= extra == Extra::Objtool;
-                        candidates.push((target, file));
+                        candidates.push((target, objtool(&file)));
                     } else if !table.has(&target) {
                         self.add(&mut kept, &file);
                     }
@@ -235,9 +235,9 @@ impl Read<'_> {
         let apart = !runs_objtool && (on("OBJTOOL") || on("STACK_VALIDATION"));
         let modules: BTreeSet<&String> = kept.modules.values().flatten().collect();
         let mut plain = BTreeMap::new();
-        for (target, file) in candidates {
+        for (target, objtool) in candidates {
             let is_linked = modules.contains(&target) || archives.hold(self.output, &target);
-            if let (false, true, Some(objtool)) = (apart, is_linked, objtool(&file)) {
+            if let (false, true, Some(objtool)) = (apart, is_linked, objtool) {
                 plain.insert(target, objtool);
             }
         }
