@@ -4,6 +4,7 @@
 //! container: all before any thread is started.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -21,9 +22,22 @@ mod stored;
 use args::{Cli, Command};
 use fail::Fail;
 
-/// The system's allocator keeps a heap for each of several threads, and held twice the memory that was in use.
-#[global_allocator]
-static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+/// How many heaps the C library may keep: it has one for each of several threads, gives none of them back, and so held more
+/// than twice what was in use. It reads this when it starts.
+const HEAPS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
+
+/// Starts the program anew with few heaps, unless the user chose for himself. Where that fails it goes on as it is.
+fn with_few_heaps(argv: &[std::ffi::OsString]) {
+    let (name, count) = HEAPS;
+    if std::env::var_os(name).is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        let mut again = std::process::Command::new(program);
+        again.arg0(argv.first().map_or("bombproof".as_ref(), |name| name.as_os_str()));
+        let _ = again.args(argv.iter().skip(1)).env(name, count).exec();
+    }
+}
 
 fn main() -> ExitCode {
     let argv: Vec<std::ffi::OsString> = std::env::args_os().collect();
@@ -34,6 +48,7 @@ fn main() -> ExitCode {
     if let Some(code) = bombproof_worker::sandbox::main(&argv) {
         return exit_code(code);
     }
+    with_few_heaps(&argv);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
