@@ -58,6 +58,7 @@ bench: ## speed, as ratios against the alternatives in the same run
 	@scripts/bench-intake "$(CACHE)/linux"
 	@scripts/bench-check "$(CACHE)/linux"
 	@scripts/bench-recall
+	@scripts/bench-plan
 
 lint: ## format, lints, walls between the rooms, licences
 	@scripts/lint
