@@ -8,7 +8,9 @@
 //! [`diagnostic`] -> [`outcome`] (one state on one target) -> [`verdict`] (one patch on one target) -> [`report`].
 //! [`schedule`] decides what runs next in one run, [`farm`] what runs next on many workers; in [`shared`] is what results of neighbouring states hold in common.
 
+pub mod access;
 pub mod action;
+pub mod blob;
 pub mod diagnostic;
 pub mod digest;
 pub mod farm;
