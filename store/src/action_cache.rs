@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bombproof_core::action::ActionResult;
 use bombproof_core::digest::BlobDigest;
@@ -36,6 +36,20 @@ pub trait ActionCache: Send + Sync {
     /// # Errors
     /// When it cannot be removed.
     fn forget(&self, action: &BlobDigest) -> Result<(), FileError>;
+}
+
+impl<A: ActionCache + ?Sized> ActionCache for Arc<A> {
+    fn get(&self, action: &BlobDigest) -> Result<Option<ActionResult>, FileError> {
+        (**self).get(action)
+    }
+
+    fn put(&self, action: &BlobDigest, result: &ActionResult) -> Result<(), FileError> {
+        (**self).put(action, result)
+    }
+
+    fn forget(&self, action: &BlobDigest) -> Result<(), FileError> {
+        (**self).forget(action)
+    }
 }
 
 /// Results as sealed files.
@@ -90,23 +104,30 @@ impl ActionCache for MemoryActions {
     }
 }
 
-/// The laws of every action cache. Every output is of content that `stored` has stored.
-#[cfg(test)]
-pub(crate) mod laws {
+/// The laws of every action cache. Every output is of [`laws::CONTENT`], which has to be stored before.
+#[cfg(any(test, feature = "laws"))]
+#[cfg_attr(
+    not(test),
+    allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these are tests, of other rooms too")
+)]
+pub mod laws {
     use bombproof_core::action::OutputFile;
 
     use super::*;
 
-    pub(crate) const CONTENT: &[u8] = b"an object";
+    /// The content of every output.
+    pub const CONTENT: &[u8] = b"an object";
 
-    pub(crate) fn result(exit: i32) -> ActionResult {
+    /// A result with this exit code.
+    pub fn result(exit: i32) -> ActionResult {
         let output =
             |path: &str, executable| OutputFile { path: path.to_owned(), blob: BlobDigest::of(CONTENT), executable };
         let outputs = vec![output("a.o", false), output("a", true)];
         ActionResult { exit, outputs, stderr: "a.c:1:1: warning: é\u{1}\n".to_owned(), cpu_us: 12, wall_us: 34 }
     }
 
-    pub(crate) fn hold(cache: &dyn ActionCache) {
+    /// All of them.
+    pub fn hold(cache: &dyn ActionCache) {
         let [one, other, killed] = ["one", "other", "killed"].map(|name| BlobDigest::of(name.as_bytes()));
         assert_eq!(cache.get(&one).unwrap(), None, "nothing was put");
         for (action, kept) in [(one, result(0)), (other, result(1))] {

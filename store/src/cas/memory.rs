@@ -1,8 +1,8 @@
 //! Blobs in memory, for tests.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -110,6 +110,21 @@ impl Cas for MemoryCas {
 
     fn copy(&self, blob: &BlobDigest, to: &Path, executable: bool) -> Result<bool, CasError> {
         self.write(blob, to, if executable { 0o755 } else { 0o644 })
+    }
+
+    fn open(&self, blob: &BlobDigest) -> Result<Option<File>, CasError> {
+        let Some(bytes) = self.get(blob)? else { return Ok(None) };
+        let write = || {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(&bytes)?;
+            file.rewind()?;
+            Ok(file)
+        };
+        write().map(Some).map_err(|error| CasError::new("write to", &std::env::temp_dir(), error))
+    }
+
+    fn check(&self, blob: &BlobDigest) -> Result<bool, CasError> {
+        Ok(self.get(blob)?.is_some())
     }
 
     fn pin(&self, blobs: &[BlobDigest]) -> Result<PinGuard, CasError> {

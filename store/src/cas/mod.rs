@@ -5,6 +5,7 @@
 //! pinned; everything else may be evicted at any time, and an eviction is never more than lost work.
 
 use std::any::Any;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +15,8 @@ use thiserror::Error;
 use crate::atomic::FileError;
 
 mod disk;
-#[cfg(test)]
-pub(crate) mod laws;
+#[cfg(any(test, feature = "laws"))]
+pub mod laws;
 mod memory;
 
 pub use disk::{CasStats, DiskCas};
@@ -36,10 +37,13 @@ pub enum CasError {
     /// The disk.
     #[error(transparent)]
     File(FileError),
+    /// The server that this store asks.
+    #[error(transparent)]
+    Remote(crate::remote::RemoteError),
 }
 
 impl CasError {
-    fn new(action: &'static str, path: &Path, error: std::io::Error) -> Self {
+    pub(crate) fn new(action: &'static str, path: &Path, error: std::io::Error) -> Self {
         FileError::new(action, path, error).into()
     }
 }
@@ -97,7 +101,7 @@ impl PinGuard {
 ///
 /// Laws, written once in `laws` and applied to every implementation: what was put is got, byte for byte, until it is
 /// evicted; putting again changes nothing; a blob that was never put, or is asked for with a wrong size, is not there, and
-/// asking harms nothing; `missing`, `get`, `link` and `copy` agree; a linked file cannot be written and a copied one can,
+/// asking harms nothing; `missing`, `get`, `open`, `check`, `link` and `copy` agree; a linked file cannot be written and a copied one can,
 /// without any change to the blob; an eviction takes what was used longest ago, as little as the limit asks, and nothing
 /// that is pinned.
 pub trait Cas: Send + Sync {
@@ -135,6 +139,18 @@ pub trait Cas: Send + Sync {
     /// # Errors
     /// When `to` cannot be made.
     fn copy(&self, blob: &BlobDigest, to: &Path, executable: bool) -> Result<bool, CasError>;
+
+    /// The content as a file that is open at its beginning. It may be the very file of the store: nobody writes to it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn open(&self, blob: &BlobDigest) -> Result<Option<File>, CasError>;
+
+    /// Whether it is there and right, by reading all of it; one that is damaged is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn check(&self, blob: &BlobDigest) -> Result<bool, CasError>;
 
     /// Holds these blobs, whether or not they are there yet.
     ///

@@ -379,6 +379,18 @@ impl Cas for DiskCas {
         copy_out(&path, to, if executable { 0o755 } else { 0o644 })
     }
 
+    fn open(&self, blob: &BlobDigest) -> Result<Option<File>, CasError> {
+        match self.ready(blob, Form::Plain)? {
+            Some(path) => open(&path),
+            None => Ok(None),
+        }
+    }
+
+    fn check(&self, blob: &BlobDigest) -> Result<bool, CasError> {
+        let right = self.examine(&blob.hash, Form::Plain, &self.path(&blob.hash, Form::Plain))?;
+        Ok(right == Some(true) && self.ready(blob, Form::Plain)?.is_some())
+    }
+
     fn pin(&self, blobs: &[BlobDigest]) -> Result<PinGuard, CasError> {
         pins::pin(&self.folder, blobs).map(PinGuard::new)
     }

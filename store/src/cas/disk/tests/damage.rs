@@ -26,7 +26,9 @@ fn no_damage_is_served_in_any_way() {
     let blob = BlobDigest::of(BYTES);
     let to = folder.path().join("to");
     type Way<'a> = (&'a str, &'a dyn Fn(&DiskCas) -> bool);
-    let ways: [Way<'_>; 4] = [
+    let ways: [Way<'_>; 6] = [
+        ("open", &|cas| cas.open(&blob).unwrap().is_none()),
+        ("check", &|cas| !cas.check(&blob).unwrap()),
         ("get", &|cas| cas.get(&blob).unwrap().is_none()),
         ("link", &|cas| !cas.link(&blob, &to, false).unwrap()),
         ("link as a program", &|cas| !cas.link(&blob, &to, true).unwrap()),

@@ -1,0 +1,205 @@
+//! How a server is reached.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status};
+
+use super::error::RemoteError;
+use super::retry::Retry;
+
+/// A connection that is made when it is first used, and made again when it breaks. Each request has our token.
+pub type Channel = InterceptedService<tonic::transport::Channel, Bearer>;
+
+/// Whom we trust, and who we are.
+#[derive(Clone, Default)]
+pub struct Tls {
+    /// Certificates, in PEM, of the authority that the server's own is from.
+    pub ca: Vec<u8>,
+    /// Our certificate and its key, in PEM.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// The name in the server's certificate, where it is not that of the address.
+    pub name: Option<String>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the key.
+        write!(f, "Tls {{ identity: {}, name: {:?} }}", self.identity.is_some(), self.name)
+    }
+}
+
+/// A server and how to speak to it.
+#[derive(Clone)]
+pub struct Connection {
+    url: String,
+    instance: String,
+    token: Option<String>,
+    tls: Option<Tls>,
+    retry: Retry,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the token.
+        f.debug_struct("Connection").field("url", &self.url).field("instance", &self.instance).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// `http://HOST:PORT`, or `https://HOST:PORT` with [`Connection::tls`].
+    pub fn to(url: &str) -> Self {
+        let url = url.trim_end_matches('/').to_owned();
+        Self { url, instance: String::new(), token: None, tls: None, retry: Retry::default() }
+    }
+
+    /// Which store of the server; empty by default.
+    #[must_use]
+    pub fn instance(self, instance: &str) -> Self {
+        Self { instance: instance.to_owned(), ..self }
+    }
+
+    /// Says who we are with each request.
+    #[must_use]
+    pub fn token(self, token: Option<String>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// Whom to trust; needed for `https`.
+    #[must_use]
+    pub fn tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// How long to try again.
+    #[must_use]
+    pub fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// The address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn instance_name(&self) -> &str {
+        &self.instance
+    }
+
+    pub(super) fn how_often(&self) -> Retry {
+        self.retry
+    }
+
+    /// A channel to it, for these services and for others of the same server. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the address, a certificate or the token cannot be used.
+    pub fn channel(&self) -> Result<Channel, RemoteError> {
+        let refuse = |why: String| RemoteError::Address { url: self.url.clone(), why };
+        let endpoint = Endpoint::from_shared(self.url.clone())
+            .map_err(|_| refuse("expected http://HOST:PORT or https://HOST:PORT".to_owned()))?;
+        let (scheme, host) = (endpoint.uri().scheme_str(), endpoint.uri().host().unwrap_or_default());
+        let loopback = is_loopback(host);
+        let encrypted = match scheme {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(refuse("expected http://HOST:PORT or https://HOST:PORT".to_owned())),
+        };
+        if self.token.is_some() && !encrypted && !loopback {
+            return Err(refuse("a token would go over the network for everybody to read: use https".to_owned()));
+        }
+        let endpoint = endpoint
+            .connect_timeout(Duration::from_secs(10))
+            // A peer that is gone without a word is found out in 40 s.
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20);
+        let endpoint = match (encrypted, &self.tls) {
+            (false, _) => endpoint,
+            (true, None) => {
+                return Err(refuse(
+                    "https needs the certificate of the authority that the server's is from".to_owned(),
+                ));
+            }
+            (true, Some(tls)) => {
+                let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca));
+                if let Some((certificate, key)) = &tls.identity {
+                    config = config.identity(Identity::from_pem(certificate, key));
+                }
+                if let Some(name) = &tls.name {
+                    config = config.domain_name(name.clone());
+                }
+                endpoint
+                    .tls_config(config)
+                    .map_err(|error| refuse(format!("its certificates cannot be used: {error}")))?
+            }
+        };
+        let bearer = match &self.token {
+            None => None,
+            Some(token) => {
+                let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
+                    .parse()
+                    .map_err(|_| refuse("the token has characters that no token has".to_owned()))?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        Ok(InterceptedService::new(endpoint.connect_lazy(), Bearer(bearer)))
+    }
+}
+
+/// Whether nobody else can listen on the way to this host.
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Puts our token into each request.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bearer")
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_that_cannot_be_used_are_refused_with_what_to_do() {
+        let why = |connection: &Connection| connection.channel().map(|_| ()).unwrap_err().to_string();
+        for url in ["", "no address", "ftp://a:1", "localhost:80"] {
+            assert!(why(&Connection::to(url)).contains("expected http://HOST:PORT"), "{url}");
+        }
+        assert!(why(&Connection::to("https://farm:1")).contains("certificate of the authority"));
+        let token = Some("secret".to_owned());
+        let open = Connection::to("http://farm:1").token(token.clone());
+        assert!(why(&open).contains("use https"));
+        assert!(!format!("{open:?}").contains("secret"));
+        for url in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1/"] {
+            assert!(Connection::to(url).token(token.clone()).channel().is_ok(), "{url}");
+        }
+        assert!(Connection::to("http://farm:1").channel().is_ok(), "without a secret");
+        assert!(why(&Connection::to("http://127.0.0.1:1").token(Some("a\nb".to_owned()))).contains("no token has"));
+    }
+}
