@@ -6,4 +6,5 @@
 pub mod dispatcher;
 pub mod ingest;
 pub mod planner;
+pub mod services;
 pub mod states;

@@ -1,0 +1,238 @@
+//! Who calls, and whether they may.
+//!
+//! Every request passes [`Auth`], which writes a [`Caller`] into its extensions; every method of a service begins with
+//! [`require`]. A request without a caller in it came past the first, and is refused.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use bombproof_core::access::{AccessError, AccessList, Permission, Proof, Role, may};
+use thiserror::Error;
+use tonic::service::Interceptor;
+use tonic::{Request, Status};
+
+/// Who sent a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// As the operator calls them; `nobody` where nothing was shown.
+    pub name: String,
+    /// What they are to this farm.
+    pub roles: Vec<Role>,
+}
+
+impl Caller {
+    /// Somebody who showed nothing.
+    pub fn nobody() -> Self {
+        Self { name: "nobody".to_owned(), roles: Vec::new() }
+    }
+
+    /// Whether they may.
+    pub fn may(&self, permission: Permission) -> bool {
+        may(&self.roles, permission)
+    }
+}
+
+/// It is not known who may call.
+#[derive(Debug, Error)]
+pub enum AuthError {
+    /// The file.
+    #[error("cannot read '{}', which says who may call: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// What is in it.
+    #[error("'{}', which says who may call, {error}", path.display())]
+    Text {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        error: AccessError,
+    },
+}
+
+/// How callers are known.
+#[derive(Clone, Debug)]
+pub struct Auth(Arc<Known>);
+
+#[derive(Debug)]
+enum Known {
+    /// Everybody is the same one.
+    All(Caller),
+    /// Those in a file, which is read again when it changed.
+    Listed { path: PathBuf, read: RwLock<Read> },
+}
+
+#[derive(Debug)]
+struct Read {
+    changed: Option<SystemTime>,
+    list: AccessList,
+}
+
+impl Auth {
+    /// Whoever can reach the server may do everything: for tests, and for one machine.
+    pub fn open() -> Self {
+        Self::everybody_is(Caller { name: "local".to_owned(), roles: Role::ALL.to_vec() })
+    }
+
+    /// Whoever can reach the server is this one.
+    pub fn everybody_is(caller: Caller) -> Self {
+        Self(Arc::new(Known::All(caller)))
+    }
+
+    /// Callers show a token or a certificate that is in this file (see [`bombproof_core::access`]). When it changes, it counts
+    /// as it is from the next call on; should it be wrong then, what it said before counts.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line is wrong.
+    pub fn listed(path: &Path) -> Result<Self, AuthError> {
+        let read = RwLock::new(read(path)?);
+        Ok(Self(Arc::new(Known::Listed { path: path.to_owned(), read })))
+    }
+
+    /// Whether callers have to show something.
+    pub fn knows_callers(&self) -> bool {
+        matches!(*self.0, Known::Listed { .. })
+    }
+
+    fn caller(&self, request: &Request<()>) -> Result<Caller, Status> {
+        match &*self.0 {
+            Known::All(caller) => Ok(caller.clone()),
+            Known::Listed { path, read } => {
+                read_again(path, read);
+                let read = read.read().unwrap_or_else(PoisonError::into_inner);
+                shown(request, &read.list)
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Read, AuthError> {
+    let failed = |source| AuthError::File { path: path.to_owned(), source };
+    // Before the text: a change in between is seen the next time.
+    let changed = path.metadata().and_then(|meta| meta.modified()).map_err(failed)?;
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let list = AccessList::parse(&text).map_err(|error| AuthError::Text { path: path.to_owned(), error })?;
+    Ok(Read { changed: Some(changed), list })
+}
+
+/// Reads the file if it is another one than last time. This costs one look at it for each call.
+fn read_again(path: &Path, known: &RwLock<Read>) {
+    let changed = path.metadata().and_then(|meta| meta.modified()).ok();
+    if known.read().unwrap_or_else(PoisonError::into_inner).changed == changed {
+        return;
+    }
+    let new = read(path);
+    let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+    match new {
+        Ok(new) => *known = new,
+        // Half-written: it is looked at again when it is another one.
+        Err(_) => known.changed = changed,
+    }
+}
+
+/// Who shows this token, else this certificate. A token that nobody has is refused rather than taken for none.
+fn shown(request: &Request<()>, list: &AccessList) -> Result<Caller, Status> {
+    let known = match request.metadata().get("authorization") {
+        Some(header) => {
+            let token = header.to_str().ok().and_then(|text| text.split_once(' '));
+            let token =
+                token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+            let known = token.and_then(|token| list.find(&Proof::of_token(token)));
+            Some(known.ok_or_else(|| Status::unauthenticated("the token is none of this farm"))?)
+        }
+        None => request.peer_certs().and_then(|chain| list.find(&Proof::of_certificate(chain.first()?))),
+    };
+    Ok(known.map_or_else(Caller::nobody, |known| Caller { name: known.name.clone(), roles: known.roles.clone() }))
+}
+
+impl Interceptor for Auth {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let caller = self.caller(&request)?;
+        request.extensions_mut().insert(caller);
+        Ok(request)
+    }
+}
+
+/// The caller, if they may do that.
+///
+/// # Errors
+/// `UNAUTHENTICATED` for somebody who showed nothing, `PERMISSION_DENIED` for everybody else.
+pub fn require<T>(request: &Request<T>, permission: Permission) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::nobody);
+    if caller.may(permission) {
+        return Ok(caller);
+    }
+    if caller.roles.is_empty() {
+        return Err(Status::unauthenticated(format!("to {permission} needs a token or a certificate of this farm")));
+    }
+    let roles: Vec<&str> = caller.roles.iter().map(|role| role.as_str()).collect();
+    Err(Status::permission_denied(format!(
+        "'{}' may not {permission}: the roles are {}",
+        caller.name,
+        roles.join(", ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_nobody_looked_at_is_refused() {
+        let error = require(&Request::new(()), Permission::ReadBlobs).unwrap_err();
+        assert_eq!(error.code(), Code::Unauthenticated);
+    }
+
+    #[test]
+    fn a_caller_may_what_the_roles_give() {
+        let mut auth = Auth::everybody_is(Caller { name: "ann".to_owned(), roles: vec![Role::Submit] });
+        let request = auth.call(Request::new(())).unwrap();
+        assert_eq!(require(&request, Permission::Submit).unwrap().name, "ann");
+        let error = require(&request, Permission::WriteActions).unwrap_err();
+        assert_eq!(error.code(), Code::PermissionDenied);
+        assert!(error.message().contains("'ann' may not write results of actions"), "{}", error.message());
+    }
+
+    fn with(header: &str) -> Request<()> {
+        let mut request = Request::new(());
+        request.metadata_mut().insert("authorization", header.parse().unwrap());
+        request
+    }
+
+    #[test]
+    fn a_token_tells_who_calls_and_a_wrong_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access");
+        let line = |token: &str, name: &str| {
+            let known = bombproof_core::access::Known { name: name.to_owned(), roles: vec![Role::Worker] };
+            Proof::of_token(token).line(&known)
+        };
+        std::fs::write(&path, line("one", "ann")).unwrap();
+        let mut auth = Auth::listed(&path).unwrap();
+        let name = |auth: &mut Auth, request| {
+            auth.call(request).map(|request| request.extensions().get::<Caller>().unwrap().name.clone())
+        };
+        assert_eq!(name(&mut auth, with("Bearer one")).unwrap(), "ann");
+        assert_eq!(name(&mut auth, with("bearer  one")).unwrap(), "ann");
+        assert_eq!(name(&mut auth, Request::new(())).unwrap(), "nobody");
+        for wrong in ["Bearer two", "one", "Basic one", "Bearer "] {
+            assert_eq!(name(&mut auth, with(wrong)).unwrap_err().code(), Code::Unauthenticated, "{wrong}");
+        }
+        // The file changes while the server runs.
+        let later = SystemTime::now() + std::time::Duration::from_secs(5);
+        std::fs::write(&path, line("two", "bob")).unwrap();
+        std::fs::File::open(&path).unwrap().set_modified(later).unwrap();
+        assert_eq!(name(&mut auth, with("Bearer two")).unwrap(), "bob");
+        assert!(name(&mut auth, with("Bearer one")).is_err());
+        std::fs::write(&path, "rubbish").unwrap();
+        assert_eq!(name(&mut auth, with("Bearer two")).unwrap(), "bob", "what it said before counts");
+        assert!(matches!(Auth::listed(&path), Err(AuthError::Text { .. })));
+        assert!(matches!(Auth::listed(&folder.path().join("none")), Err(AuthError::File { .. })));
+    }
+}
