@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bombproof_core::access::Role;
 use bombproof_core::size::Bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -39,6 +40,49 @@ pub(crate) enum Command {
     /// Look after what is kept of builds: blobs, results of actions
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Make certificates and tokens for a farm
+    #[command(subcommand)]
+    Pki(PkiCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PkiCommand {
+    /// Make an authority of the farm's own, and a certificate for its coordinator
+    Init {
+        /// Where they are put; made when it is not there
+        dir: PathBuf,
+        /// A name or address under which the coordinator is reached; this machine's loopback names are added
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+    },
+    /// Make the coordinator's certificate anew
+    Server {
+        /// The folder of `pki init`
+        dir: PathBuf,
+        /// As in `pki init`
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+    },
+    /// Make a certificate for a worker or a user, and admit it
+    Client {
+        /// The folder of `pki init`
+        dir: PathBuf,
+        /// What the owner is called
+        name: String,
+        /// read, submit, worker, admin; several with commas
+        #[arg(long, value_name = "ROLE", required = true, value_delimiter = ',')]
+        role: Vec<Role>,
+    },
+    /// Make a token for a worker or a user, admit it and print it; it is kept nowhere
+    Token {
+        /// The folder of `pki init`, or one with a file `access`
+        dir: PathBuf,
+        /// What the owner is called
+        name: String,
+        /// read, submit, worker, admin; several with commas
+        #[arg(long, value_name = "ROLE", required = true, value_delimiter = ',')]
+        role: Vec<Role>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

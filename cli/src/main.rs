@@ -14,6 +14,7 @@ mod cache;
 mod check;
 mod doctor;
 mod fail;
+mod pki;
 mod progress;
 mod reproduce;
 mod request;
@@ -84,6 +85,7 @@ fn run(command: Command) -> Result<u8, Fail> {
         Command::Reproduce(args) => reproduce::run(&home, &args),
         Command::Doctor(args) => doctor::run(&home, &args),
         Command::Cache(command) => cache::run(&home, &command),
+        Command::Pki(command) => pki::run(&command),
     }
 }
 
