@@ -7,7 +7,7 @@ ALL_ARCHES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-powerpc64le-linux-
 ENGINE := docker.io mmdebstrap
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build demo images test test-long test-oracle bench bench-long lint fuzz install
+.PHONY: help build demo images test test-interop test-long test-oracle bench bench-long lint fuzz install
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -30,11 +30,16 @@ test: ## every test that a laptop can run, one on a real kernel among them (firs
 	@scripts/install-packages $(PACKAGES)
 	@scripts/have-image
 	@scripts/fetch-linux "$(CACHE)/linux"
+	@scripts/fetch-casd "$(CACHE)"
 ifneq ($(NEXTEST),)
-	BOMBPROOF_LINUX="$(CACHE)/linux" cargo nextest run --workspace --run-ignored all
+	BOMBPROOF_CASD="$$(scripts/fetch-casd "$(CACHE)")" BOMBPROOF_LINUX="$(CACHE)/linux" cargo nextest run --workspace --run-ignored all
 else
-	BOMBPROOF_LINUX="$(CACHE)/linux" cargo test --workspace -- --include-ignored
+	BOMBPROOF_CASD="$$(scripts/fetch-casd "$(CACHE)")" BOMBPROOF_LINUX="$(CACHE)/linux" cargo test --workspace -- --include-ignored
 endif
+
+test-interop: ## the blob plane against buildbox-casd, in both directions (first time: 36 MB to fetch)
+	@scripts/need-rust
+	@scripts/test-interop "$(CACHE)"
 
 test-long: ## hours: long real series against plain git and make; can be stopped and goes on
 	@scripts/install-packages $(PACKAGES) $(ALL_ARCHES)
