@@ -106,10 +106,7 @@ impl ActionCache for MemoryActions {
 
 /// The laws of every action cache. Every output is of [`laws::CONTENT`], which has to be stored before.
 #[cfg(any(test, feature = "laws"))]
-#[cfg_attr(
-    not(test),
-    allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these are tests, of other rooms too")
-)]
+#[allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these are tests, of other rooms too")]
 pub mod laws {
     use bombproof_core::action::OutputFile;
 

@@ -3,6 +3,7 @@
 //! Every request passes [`Auth`], which writes a [`Caller`] into its extensions; every method of a service begins with
 //! [`require`]. A request without a caller in it came past the first, and is refused.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -66,9 +67,17 @@ enum Known {
     Listed { path: PathBuf, read: RwLock<Read> },
 }
 
+/// What tells one version of the file from another: also two of the same moment, where one took the other's place.
+type Stamp = (SystemTime, u64, u64);
+
+fn stamp(path: &Path) -> std::io::Result<Stamp> {
+    let meta = path.metadata()?;
+    Ok((meta.modified()?, meta.len(), meta.ino()))
+}
+
 #[derive(Debug)]
 struct Read {
-    changed: Option<SystemTime>,
+    stamp: Option<Stamp>,
     list: AccessList,
 }
 
@@ -113,16 +122,16 @@ impl Auth {
 fn read(path: &Path) -> Result<Read, AuthError> {
     let failed = |source| AuthError::File { path: path.to_owned(), source };
     // Before the text: a change in between is seen the next time.
-    let changed = path.metadata().and_then(|meta| meta.modified()).map_err(failed)?;
+    let stamp = stamp(path).map_err(failed)?;
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let list = AccessList::parse(&text).map_err(|error| AuthError::Text { path: path.to_owned(), error })?;
-    Ok(Read { changed: Some(changed), list })
+    Ok(Read { stamp: Some(stamp), list })
 }
 
 /// Reads the file if it is another one than last time. This costs one look at it for each call.
 fn read_again(path: &Path, known: &RwLock<Read>) {
-    let changed = path.metadata().and_then(|meta| meta.modified()).ok();
-    if known.read().unwrap_or_else(PoisonError::into_inner).changed == changed {
+    let now = stamp(path).ok();
+    if known.read().unwrap_or_else(PoisonError::into_inner).stamp == now {
         return;
     }
     let new = read(path);
@@ -130,7 +139,7 @@ fn read_again(path: &Path, known: &RwLock<Read>) {
     match new {
         Ok(new) => *known = new,
         // Half-written: it is looked at again when it is another one.
-        Err(_) => known.changed = changed,
+        Err(_) => known.stamp = now,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bombproof_core::access::Permission;
 use bombproof_core::blob::name::{ReadName, WriteName};
@@ -25,6 +26,8 @@ pub(super) struct Service(pub(super) Arc<Shared>);
 
 /// Bytes in one message of a blob that is read. One stream holds no more than this and what gRPC holds for it.
 const PIECE_BYTES: usize = 256 << 10;
+/// How long a stream that writes may say nothing.
+const SILENCE: Duration = Duration::from_secs(120);
 
 #[async_trait]
 impl ByteStream for Service {
@@ -60,7 +63,8 @@ impl ByteStream for Service {
     async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
         require(&request, Permission::WriteBlobs)?;
         let mut messages = request.into_inner();
-        let first = messages.message().await?.ok_or_else(|| Status::invalid_argument("the stream has no message"))?;
+        let first =
+            next_message(&mut messages).await?.ok_or_else(|| Status::invalid_argument("the stream has no message"))?;
         let name = self.upload_name(&first.resource_name)?;
         let size_bytes = name.blob.size_bytes;
         let committed =
@@ -85,7 +89,7 @@ impl ByteStream for Service {
                 self.finish(&hold).await?;
                 return Ok(committed(size_bytes));
             }
-            message = messages.message().await?;
+            message = next_message(&mut messages).await?;
         }
         // The client closed the stream without an end: the upload rests, and can go on.
         Ok(committed(stream.committed()))
@@ -135,6 +139,12 @@ impl Service {
         let hold = Arc::clone(hold);
         self.0.on_disk(move |shared| shared.uploads.finish(&hold, &*shared.cas).map_err(|error| refused(&error))).await
     }
+}
+
+/// The next message. A client that sends nothing for long holds a place among the uploads for nothing.
+async fn next_message(messages: &mut Streaming<WriteRequest>) -> Result<Option<WriteRequest>, Status> {
+    let late = |_| Status::deadline_exceeded(format!("nothing came for {} s", SILENCE.as_secs()));
+    tokio::time::timeout(SILENCE, messages.message()).await.map_err(late)?
 }
 
 fn piece(message: &WriteRequest) -> Piece<'_> {

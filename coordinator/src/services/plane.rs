@@ -44,7 +44,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             batch_bytes: 4_000_000 - (64 << 10),
-            message_bytes: 8 << 20,
+            message_bytes: 6 << 20,
             blob_bytes: 4 << 30,
             uploads: 512,
             uploads_bytes: 16 << 30,

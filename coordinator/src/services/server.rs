@@ -13,7 +13,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use super::auth::Auth;
 
 /// Calls of one connection that are under way at the same time: a worker's streams and its long call.
-const CALLS: usize = 256;
+const CALLS: usize = 128;
 
 /// The server cannot begin, or ended by itself.
 #[derive(Debug, Error)]

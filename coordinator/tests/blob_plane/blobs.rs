@@ -76,6 +76,11 @@ async fn what_nobody_has_is_said_by_name() {
     assert_eq!(client.cas.missing(&[here]), [], "and what is there came");
     assert!(matches!(client.transfer.push(&[none]).await, Err(TransferError::NotHere { blobs }) if blobs == [none]));
     assert_eq!(served.blobs().read(&none).await.unwrap(), None);
+    // The name of what is not there, whatever a server would make of its size.
+    let missing = bombproof_core::action::InputFile::missing().blob;
+    assert_eq!(served.blobs().missing(&[here, missing]).await.unwrap(), [missing]);
+    let gone = client.transfer.fetch(&[here, missing]).await.map(|_| ());
+    assert!(matches!(gone, Err(TransferError::Gone { blobs, .. }) if blobs == [missing]));
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("to");
     assert!(!served.blobs().read_file(&large, &to).await.unwrap());

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bombproof_coordinator::services::Limits;
+use bombproof_coordinator::services::server::{Security, ServerTls};
 use bombproof_core::action::{ActionResult, OutputFile};
 use bombproof_core::digest::BlobDigest;
 use bombproof_store::action_cache::{ActionCache, laws};
@@ -13,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
 use super::served::{Client, Served, content};
+use super::tls::{Authority, access};
 
 /// A running casd; it ends with this value.
 struct Casd {
@@ -152,4 +155,37 @@ async fn large_blobs_come_through_casd_from_our_server() {
     let client = Client::of(&casd.connection());
     let _pin = client.transfer.fetch(&[blob]).await.unwrap();
     assert!(client.cas.get(&blob).unwrap() == Some(bytes));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn casd_speaks_to_our_server_by_tls_and_shows_a_certificate_or_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new("ours");
+    let (server, worker) = (authority.make("server"), authority.make("worker"));
+    let security = Security {
+        auth: access(folder.path(), &worker),
+        tls: Some(ServerTls { certificate: server.pem, key: server.key, callers: Some(authority.pem.clone()) }),
+        open_to_network: false,
+    };
+    let served = Served::secured(security, Limits::default()).await;
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let remote = format!("--cas-remote=https://localhost:{}", served.address.port());
+    let ca = format!("--cas-server-cert={}", file("ca.pem", &authority.pem));
+    let certificate = [
+        format!("--cas-client-cert={}", file("worker.pem", &worker.pem)),
+        format!("--cas-client-key={}", file("worker.key", &worker.key)),
+    ];
+    let token = [format!("--cas-access-token={}", file("token", b"of a worker"))];
+    for (shown, number) in [(&certificate[..], 1), (&token[..], 2)] {
+        let arguments = [&[remote.clone(), ca.clone()], shown].concat();
+        let Some(casd) = Casd::start(&arguments).await else { return };
+        let bytes = content(number, 2_000_000);
+        let blob = BlobDigest::of(&bytes);
+        casd.blobs().upload_many(vec![(blob, bytes.clone())]).await.unwrap();
+        assert!(served.cas.get(&blob).unwrap() == Some(bytes), "{shown:?}");
+    }
 }

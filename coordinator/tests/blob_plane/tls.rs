@@ -15,19 +15,19 @@ use tonic::service::Routes;
 use super::served::Served;
 
 /// An authority and what it made.
-struct Authority {
-    pem: Vec<u8>,
+pub(crate) struct Authority {
+    pub(crate) pem: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
 }
 
-struct Made {
-    pem: Vec<u8>,
-    key: Vec<u8>,
+pub(crate) struct Made {
+    pub(crate) pem: Vec<u8>,
+    pub(crate) key: Vec<u8>,
     der: Vec<u8>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -36,7 +36,7 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    fn make(&self, name: &str) -> Made {
+    pub(crate) fn make(&self, name: &str) -> Made {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
@@ -53,7 +53,7 @@ fn known(name: &str, role: Role) -> Known {
     Known { name: name.to_owned(), roles: vec![role] }
 }
 
-fn access(folder: &Path, worker: &Made) -> Auth {
+pub(crate) fn access(folder: &Path, worker: &Made) -> Auth {
     let path = folder.join("access");
     let lines = [
         Proof::of_certificate(&worker.der).line(&known("builder-1", Role::Worker)),

@@ -193,7 +193,7 @@ mod tests {
         assert!(matches!(read(&format!("actions/blobs/{hash}/1")), NameError::Shape(..)), "no instance is called so");
         assert!(matches!(read(&format!("a//blobs/{hash}/1")), NameError::Shape(..)));
         assert_eq!(read(&format!("compressed-blobs/zstd/{hash}/1")), NameError::Compressed("zstd".to_owned()));
-        assert_eq!(read(&format!("blobs/{upper}/1")), NameError::Hash(upper.clone()));
+        assert_eq!(read(&format!("blobs/{upper}/1")), NameError::Hash(upper));
         assert_eq!(read("blobs/blake3/1"), NameError::Hash("blake3".to_owned()));
         for size in ["", "-1", "+1", "01", "1.0", "99999999999999999999", "18446744073709551615"] {
             assert_eq!(read(&format!("blobs/{hash}/{size}")), NameError::Size(size.to_owned()));

@@ -95,7 +95,7 @@ impl RemoteBlobs {
                 })
             })
             .await?;
-        Ok(blobs.iter().filter(|blob| missing.contains(blob)).copied().collect())
+        Ok(blobs.iter().filter(|blob| missing.contains(blob) || !can_be(blob)).copied().collect())
     }
 
     /// Gives these blobs to the server, whether or not it has them.
@@ -237,6 +237,11 @@ impl RemoteBlobs {
     pub(super) fn wrong(&self, blob: &BlobDigest) -> RemoteError {
         RemoteError::Wrong { url: self.shared.url.clone(), blob: *blob }
     }
+}
+
+/// Whether there can be such a blob. Sizes are signed on the wire; what is larger stands for nothing that is anywhere.
+pub(super) fn can_be(blob: &BlobDigest) -> bool {
+    i64::try_from(blob.size_bytes).is_ok()
 }
 
 /// The blob without any content, which every server has and nobody needs to ask for.

@@ -7,7 +7,7 @@ use bombproof_core::blob::batch::Split;
 use bombproof_core::digest::BlobDigest;
 use futures::{StreamExt, TryStreamExt};
 
-use super::blobs::{AT_ONCE, RemoteBlobs, is_empty};
+use super::blobs::{AT_ONCE, RemoteBlobs, can_be, is_empty};
 use super::claims::Claims;
 use super::error::TransferError;
 use crate::cas::{Cas, CasError, PinGuard};
@@ -115,11 +115,13 @@ impl Transfer {
 
     /// Brings blobs here, and tells which the server does not have. No more than a few batches are in memory.
     async fn receive(&self, blobs: &[BlobDigest]) -> Result<Vec<BlobDigest>, TransferError> {
-        let Split { batches, streams } = self.remote.split(blobs).await?;
+        let (blobs, none): (Vec<BlobDigest>, Vec<BlobDigest>) = blobs.iter().partition(|blob| can_be(blob));
+        let Split { batches, streams } = self.remote.split(&blobs).await?;
         let batches = futures::stream::iter(batches).map(|batch| self.receive_batch(batch)).buffer_unordered(AT_ONCE);
         let mut gone: Vec<BlobDigest> = batches.try_concat().await?;
         let streams = futures::stream::iter(streams).map(|blob| self.receive_stream(blob)).buffer_unordered(AT_ONCE);
         let there: Vec<(BlobDigest, bool)> = streams.try_collect().await?;
+        gone.extend(none);
         gone.extend(there.into_iter().filter(|(_, there)| !there).map(|(blob, _)| blob));
         Ok(gone)
     }
