@@ -32,7 +32,7 @@ impl InputFile {
 pub type InputTree = BTreeMap<String, InputFile>;
 
 /// What is run, on what, where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
     /// Program and arguments; the program is looked up on the `PATH` of the platform.
     pub argv: Vec<String>,

@@ -6,7 +6,7 @@
 //!
 //! The flow through the modules: [`series`] -> [`tree`] -> [`target`] -> [`kbuild`] (what a build said) ->
 //! [`diagnostic`] -> [`outcome`] (one state on one target) -> [`verdict`] (one patch on one target) -> [`report`].
-//! [`schedule`] decides what runs next in one run, [`farm`] what runs next on many workers; in [`shared`] is what results of neighbouring states hold in common.
+//! [`schedule`] decides what runs next in one run, [`farm`] what runs next on many workers, [`order`] what that is, and [`submission`] what users hand in; in [`shared`] is what results of neighbouring states hold in common.
 
 pub mod access;
 pub mod action;
@@ -16,6 +16,7 @@ pub mod digest;
 pub mod farm;
 pub mod id;
 pub mod kbuild;
+pub mod order;
 pub mod outcome;
 pub mod plan;
 pub mod report;
@@ -24,6 +25,7 @@ pub mod series;
 pub mod shared;
 pub mod size;
 pub mod source;
+pub mod submission;
 pub mod target;
 pub mod tree;
 pub mod verdict;

@@ -264,7 +264,8 @@ impl Unit {
 }
 
 /// What building a state again by plain make showed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Audited {
     /// Verdict, diagnostics and objects are the same.
     Equal,

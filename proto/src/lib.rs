@@ -4,6 +4,7 @@
 //! The messages themselves come from the crate `bazel-remote-apis`. Only the two edges use them, the services of the
 //! coordinator and the client in `store`, through [`wire`]; behind an edge there are domain types alone.
 
+pub mod farm;
 pub mod reapi;
 pub mod results;
 

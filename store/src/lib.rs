@@ -13,6 +13,7 @@ pub mod complete_actions;
 pub mod graphs;
 pub mod home;
 pub mod manifests;
+pub mod register;
 pub mod remote;
 pub mod results;
 pub mod runs;

@@ -4,8 +4,10 @@
 //! those of an earlier one gives the same object, provided that it says nothing (what a compiler says has line numbers
 //! in it) and keeps no line numbers for a debugger.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::digest::{BlobDigest, Digest};
 use crate::source::Facts;
@@ -37,7 +39,44 @@ pub struct Alike {
     proof: Arc<Proof>,
 }
 
+/// Everything that an [`Alike`] says, in order and without what the texts themselves say: fit to be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// The configuration under which it holds.
+    pub autoconf: BlobDigest,
+    /// Versions, each with the one that stands for it.
+    pub first: BTreeMap<String, BlobDigest>,
+    /// What the proof looked at: contents.
+    pub contents: BTreeSet<BlobDigest>,
+    /// And commands.
+    pub commands: BTreeSet<Digest>,
+}
+
 impl Alike {
+    /// What it says.
+    pub fn parts(&self) -> Parts {
+        Parts {
+            autoconf: self.autoconf,
+            first: self.first.iter().map(|(later, first)| (later.to_string(), first.blob)).collect(),
+            contents: self.proof.contents.iter().copied().collect(),
+            commands: self.proof.commands.iter().copied().collect(),
+        }
+    }
+
+    /// From what was said; `text` gives the content of a blob. `None`: a content is missing, or a name is none.
+    pub fn from_parts(parts: &Parts, mut text: impl FnMut(&BlobDigest) -> Option<Vec<u8>>) -> Option<Self> {
+        let mut first = HashMap::new();
+        for (later, blob) in &parts.first {
+            let (hash, size) = later.split_once('/')?;
+            let later = BlobDigest { hash: hash.parse().ok()?, size_bytes: size.parse().ok()? };
+            let facts = Arc::new(Facts::of(&text(blob)?));
+            first.insert(later, Version { blob: *blob, facts });
+        }
+        let contents = parts.contents.iter().copied().collect();
+        let proof = Arc::new(Proof { contents, commands: parts.commands.iter().copied().collect() });
+        Some(Self { autoconf: parts.autoconf, first, proof })
+    }
+
     /// None yet, under the configuration of this `autoconf.h`.
     pub fn new(autoconf: BlobDigest) -> Self {
         Self { autoconf, first: HashMap::new(), proof: Arc::default() }
@@ -104,5 +143,14 @@ mod tests {
         alike.stand_on(&Arc::new(Proof { contents, commands: [known].into() }));
         assert!(alike.covers(&known, []) && alike.covers(&known, [a.blob, b.blob]));
         assert!(!alike.covers(&known, [a.blob, other.blob]) && !alike.covers(&unknown, [a.blob]));
+        let texts = [("a", &a), ("b", &b), ("c", &c)];
+        let text = |blob: &BlobDigest| {
+            let found = texts.iter().find(|(_, version)| version.blob == *blob)?;
+            Some(found.0.as_bytes().to_vec())
+        };
+        let again = Alike::from_parts(&alike.parts(), text).unwrap();
+        assert_eq!(again.parts(), alike.parts());
+        assert_eq!(again.first(&c.blob).map(|first| &first.facts), alike.first(&c.blob).map(|first| &first.facts));
+        assert!(again.covers(&known, [a.blob, b.blob]) && Alike::from_parts(&alike.parts(), |_| None).is_none());
     }
 }

@@ -15,7 +15,7 @@ use crate::kbuild::roots::{Place, Roots};
 pub const AUTOCONF: &str = "out/include/generated/autoconf.h";
 
 /// The property of a platform that names the toolchain.
-const TOOLCHAIN: &str = "bombproof-toolchain";
+pub const TOOLCHAIN: &str = "bombproof-toolchain";
 
 /// Heads of options with which a compiler reads, writes or runs more than its dependency list tells.
 const NOT_UNDERSTOOD: &[&str] = &[

@@ -13,11 +13,13 @@ pub mod link;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::outcome::{Failure, ScopeState, StateResult};
 use crate::shared::{Shared, SharedMap};
 
 /// What Kconfig makes of a state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configured {
     /// As [`StateResult::config`].
     pub config: SharedMap<String>,
@@ -30,7 +32,7 @@ pub struct Configured {
 }
 
 /// What a kbuild step gave.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Built {
     /// The result of the state.
     pub result: StateResult,

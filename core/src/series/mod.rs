@@ -18,7 +18,7 @@ pub mod quilt;
 pub use header::{base_commit, upstream};
 
 /// An ordered list of patches and what its source says of their base.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Series {
     /// What the user calls it: the folder, the range, the subject of the cover letter.
     pub name: String,
@@ -31,7 +31,7 @@ pub struct Series {
 }
 
 /// One patch: who, what, and its changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
     /// First line of the message, without `[PATCH n/m]`.
     pub subject: String,

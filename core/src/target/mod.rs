@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, DigestBuilder};
-use crate::id::TargetName;
+use crate::id::{PatchIndex, TargetName};
 
 pub mod arch;
 pub mod config;
@@ -21,6 +21,15 @@ pub struct TargetSpec {
     pub build: Build,
     /// At most this long for one state, in seconds.
     pub timeout_s: u64,
+}
+
+/// A compiler that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolchain {
+    /// Its first line of `--version`.
+    pub version: String,
+    /// Of the contents of all programs that decide what it makes.
+    pub digest: Digest,
 }
 
 /// How a state is built.
@@ -84,7 +93,24 @@ pub struct Fragment {
     pub text: String,
 }
 
+/// What a configuration is called: `tinyconfig+rdma.config`.
+pub fn config_name(base: &BaseConfig, fragments: &[Fragment]) -> String {
+    let base = match base {
+        BaseConfig::Goal(goal) => goal.clone(),
+        BaseConfig::File(file) => file.name.clone(),
+    };
+    let safe = |text: &str| text.replace(['/', ' '], "_");
+    fragments.iter().fold(safe(&base), |name, fragment| format!("{name}+{}", safe(&fragment.name)))
+}
+
 impl TargetSpec {
+    /// The log of a state, below the folder of logs.
+    pub fn log_name(&self, state: PatchIndex) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+        let safe: String = self.name.as_str().chars().map(|c| if plain(c) { c } else { '_' }).collect();
+        format!("{safe}/{state}.log")
+    }
+
     /// The digest of everything in the target that decides a result, with the toolchain's content digest. The name and
     /// the time limit are not part of it.
     pub fn digest(&self, toolchain: &Digest) -> Digest {

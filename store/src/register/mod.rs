@@ -1,0 +1,166 @@
+//! The register of a farm: every series that was accepted, whose it is and how it stands.
+//!
+//! A series is in the register before its user is told that it was accepted, and stays there; what a coordinator was doing when
+//! it died is begun again by the next one from what the register says. What single states and actions gave is not kept here
+//! but where results are.
+
+use bombproof_core::id::{SeriesId, UserId};
+use bombproof_core::submission::Phase;
+use bombproof_core::target::Toolchain;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+mod file;
+
+pub use file::FileRegister;
+
+/// The version of what is stored. An older program does not open the register of a newer one, so that it cannot lose what it
+/// does not know.
+pub const SCHEMA: u64 = 1;
+
+/// The register could not be read or written.
+#[derive(Debug, Error)]
+pub enum RegisterError {
+    /// The disk, or the file is damaged.
+    #[error("the register of series '{place}' cannot be used: {detail}")]
+    Unusable {
+        /// Where it is.
+        place: String,
+        /// The store's words.
+        detail: String,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "the register of series '{place}' has schema {theirs}, and this program knows {SCHEMA}: use the newer program"
+    )]
+    Newer {
+        /// Where it is.
+        place: String,
+        /// Its schema.
+        theirs: u64,
+    },
+    /// There is a series of that id already.
+    #[error("there is a series '{id}' already")]
+    Taken {
+        /// Which.
+        id: SeriesId,
+    },
+    /// There is no such series.
+    #[error("there is no series '{id}' here; 'bombproof list --coordinator URL' shows those that are")]
+    Unknown {
+        /// Which.
+        id: SeriesId,
+    },
+}
+
+/// A series in the register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its id; its run has the same.
+    pub id: SeriesId,
+    /// Whose it is.
+    pub owner: UserId,
+    /// What the user calls it.
+    pub name: String,
+    /// When it was accepted, in seconds since 1970.
+    pub submitted_at_s: u64,
+    /// How it stands.
+    pub phase: Phase,
+    /// The names of its targets.
+    pub targets: Vec<String>,
+    /// The compilers of its targets, once they are chosen: they stay, whatever workers come later.
+    pub toolchains: Option<Vec<Toolchain>>,
+    /// How many patches it has; 0: not known yet.
+    pub patches: u32,
+    /// Why there is no report.
+    pub detail: String,
+    /// What the user may do about that.
+    pub hint: String,
+}
+
+/// Keeps accepted series.
+///
+/// Laws, written once in `laws` and applied to every implementation: what was accepted is there, with its submission, also for who
+/// opens the register later; an id is accepted once; a change of an entry is seen by all that come later; series are listed
+/// in the order of their ids; each epoch is larger than all before.
+pub trait Register: Send + Sync {
+    /// Keeps a series and its submission (bytes that only the coordinator understands); both are safe when this returns.
+    ///
+    /// # Errors
+    /// When the id is taken, or it cannot be written.
+    fn accept(&self, entry: &Entry, submission: &[u8]) -> Result<(), RegisterError>;
+
+    /// Changes an entry; gives it as it is then.
+    ///
+    /// # Errors
+    /// When there is no such series, or it cannot be written.
+    fn change(&self, id: &SeriesId, change: &mut dyn FnMut(&mut Entry)) -> Result<Entry, RegisterError>;
+
+    /// The entry of a series.
+    ///
+    /// # Errors
+    /// When the register cannot be read.
+    fn entry(&self, id: &SeriesId) -> Result<Option<Entry>, RegisterError>;
+
+    /// Every series, by id.
+    ///
+    /// # Errors
+    /// When the register cannot be read.
+    fn list(&self) -> Result<Vec<Entry>, RegisterError>;
+
+    /// The submission of a series.
+    ///
+    /// # Errors
+    /// When the register cannot be read.
+    fn submission(&self, id: &SeriesId) -> Result<Option<Vec<u8>>, RegisterError>;
+
+    /// Begins a reign: gives a number that is larger than that of every one before.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn next_epoch(&self) -> Result<u64, RegisterError>;
+}
+
+/// The laws of every register. `open` opens the same one again.
+#[cfg(test)]
+pub(crate) mod laws {
+    use super::*;
+
+    fn entry(id: &str) -> Entry {
+        Entry {
+            id: SeriesId::from(id),
+            owner: UserId::from("ann"),
+            name: "sched".to_owned(),
+            submitted_at_s: 7,
+            phase: Phase::Accepted,
+            targets: vec!["x86_64-defconfig".to_owned()],
+            toolchains: None,
+            patches: 0,
+            detail: String::new(),
+            hint: String::new(),
+        }
+    }
+
+    pub(crate) fn hold(open: &dyn Fn() -> Box<dyn Register>) {
+        let [one, other] = ["a", "b"].map(entry);
+        {
+            let register = open();
+            assert_eq!(register.list().unwrap(), []);
+            assert_eq!(register.entry(&one.id).unwrap(), None);
+            assert!(matches!(register.change(&one.id, &mut |_| {}), Err(RegisterError::Unknown { .. })));
+            register.accept(&other, b"second").unwrap();
+            register.accept(&one, b"first").unwrap();
+            assert!(matches!(register.accept(&one, b"again"), Err(RegisterError::Taken { .. })));
+            assert_eq!(register.next_epoch().unwrap(), 1);
+            let changed = register.change(&one.id, &mut |entry| entry.phase = Phase::Running).unwrap();
+            assert_eq!(changed, Entry { phase: Phase::Running, ..one.clone() });
+        }
+        let register = open();
+        assert_eq!(register.submission(&one.id).unwrap().as_deref(), Some(&b"first"[..]), "it was not replaced");
+        assert_eq!(register.submission(&SeriesId::from("c")).unwrap(), None);
+        let all = [Entry { phase: Phase::Running, ..one.clone() }, other];
+        assert_eq!(register.list().unwrap(), all);
+        assert_eq!(register.entry(&one.id).unwrap().as_ref(), Some(&all[0]));
+        assert_eq!((register.next_epoch().unwrap(), register.next_epoch().unwrap()), (2, 3));
+    }
+}
