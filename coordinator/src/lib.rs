@@ -4,7 +4,9 @@
 //! built: that is an [`dispatcher::Executor`], which the program wires in.
 
 pub mod dispatcher;
+pub mod farm;
 pub mod ingest;
 pub mod planner;
+pub mod run;
 pub mod services;
 pub mod states;

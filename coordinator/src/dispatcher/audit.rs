@@ -12,16 +12,7 @@ use bombproof_store::graphs::Graphs;
 use bombproof_store::results::{ResultKey, ResultStore};
 use tokio::sync::{mpsc, watch};
 
-use super::{Event, Executor, Gathered, Job, Work};
-
-/// What is audited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Audit {
-    /// Of all settled states of a target, in percent.
-    pub percent: u8,
-    /// Each from nothing, instead of on top of the audited state before.
-    pub clean: bool,
-}
+use super::{Audit, Event, Executor, Gathered, Job, Work};
 
 /// What an audit that finds a difference takes back.
 #[derive(Clone, Copy)]

@@ -58,31 +58,10 @@ pub trait Executor: Send + Sync {
     -> BoxFuture<'static, Audited>;
 }
 
-pub use audit::{Audit, Kept, audit};
+pub use audit::{Kept, audit};
+pub use bombproof_core::submission::{Audit, Mode};
 pub use planned::Planning;
 pub use pool::ActionRunner;
-
-/// Which states are judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// All of them.
-    Every,
-    /// The base and the last one.
-    Tip,
-    /// Those that a search for the first failing one looks at.
-    Search,
-}
-
-impl Mode {
-    /// The word in requests and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Every => "every",
-            Self::Tip => "tip",
-            Self::Search => "search",
-        }
-    }
-}
 
 /// The work of a run.
 #[derive(Clone, Debug)]

@@ -2,16 +2,95 @@
 //!
 //! Here is the edge: messages become domain types on the way in, errors become `Status` codes on the way out. The blob
 //! plane is the Remote Execution API, version 2: `Capabilities`, `ContentAddressableStorage`, `ByteStream` and
-//! `ActionCache` over the store's own traits.
+//! `ActionCache` over the store's own traits. Beside it is `farm.proto`: [`series`] for users, [`workers`], [`trees`] and
+//! [`manifests`] for workers.
 
 mod action_cache;
 pub mod auth;
 mod blobs;
 mod bytestream;
 mod capabilities;
+pub mod manifests;
 mod plane;
+pub mod series;
 pub mod server;
 mod tree;
+pub mod trees;
 mod uploads;
+pub mod workers;
 
 pub use plane::{BlobPlane, Limits, PlaneError};
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bombproof_proto::farm::{CHUNK_BYTES, MESSAGE_BYTES, WireError, wire};
+use futures::Stream;
+use tonic::Status;
+use tonic::service::Routes;
+
+use crate::farm::Coordinator;
+
+/// A stream of messages to the other side.
+pub type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Work with files, off the threads that others wait for.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.unwrap_or_else(|error| Err(Status::internal(error.to_string())))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as map_err wants it")]
+pub(crate) fn malformed(error: WireError) -> Status {
+    match error {
+        WireError::Version { .. } => Status::failed_precondition(error.to_string()),
+        WireError::Field { .. } | WireError::TooLarge { .. } => Status::invalid_argument(error.to_string()),
+    }
+}
+
+pub(crate) fn internal(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}
+
+/// Bytes in pieces.
+pub(crate) fn chunks(bytes: Vec<u8>) -> Messages<wire::Chunk> {
+    let bytes = Arc::new(bytes);
+    let count = bytes.len().div_ceil(CHUNK_BYTES);
+    let pieces = (0..count).map(move |number| {
+        let begin = number * CHUNK_BYTES;
+        let piece = bytes.get(begin..bytes.len().min(begin + CHUNK_BYTES)).unwrap_or_default();
+        Ok(wire::Chunk { data: piece.to_vec() })
+    });
+    Box::pin(futures::stream::iter(pieces))
+}
+
+/// Adds the services of a farm, with limits on what they take and give.
+pub fn add_farm(routes: Routes, coordinator: &Arc<Coordinator>, explain: series::Explain) -> Routes {
+    let series = series::SeriesService::new(Arc::clone(coordinator), explain);
+    let workers = workers::WorkersService::new(Arc::clone(coordinator));
+    let trees = trees::TreesService::new(Arc::clone(coordinator));
+    let manifests = manifests::ManifestsService::new(Arc::clone(coordinator));
+    routes
+        .add_service(
+            wire::series_server::SeriesServer::new(series)
+                .max_decoding_message_size(MESSAGE_BYTES)
+                .max_encoding_message_size(MESSAGE_BYTES),
+        )
+        .add_service(
+            wire::workers_server::WorkersServer::new(workers)
+                .max_decoding_message_size(MESSAGE_BYTES)
+                .max_encoding_message_size(MESSAGE_BYTES),
+        )
+        .add_service(
+            wire::trees_server::TreesServer::new(trees)
+                .max_decoding_message_size(MESSAGE_BYTES)
+                .max_encoding_message_size(MESSAGE_BYTES),
+        )
+        .add_service(
+            wire::manifests_server::ManifestsServer::new(manifests)
+                .max_decoding_message_size(MESSAGE_BYTES)
+                .max_encoding_message_size(MESSAGE_BYTES),
+        )
+}

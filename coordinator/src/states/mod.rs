@@ -16,6 +16,7 @@ use thiserror::Error;
 mod ahead;
 mod base;
 mod delta;
+mod depot;
 mod files;
 mod folders;
 mod git;
@@ -24,6 +25,7 @@ mod pack;
 mod range;
 mod trees;
 
+pub use depot::{Depot, Missing};
 use files::{File, Files, Stored};
 use git::Git;
 use importer::{Importer, Put};

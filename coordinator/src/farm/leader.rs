@@ -1,0 +1,325 @@
+//! The leader: owns the queue, and passes on what it says.
+//!
+//! Everything that the queue is told goes through one lock, with the time; a step takes microseconds. Beside the queue the
+//! leader holds what the queue does not know: what jobs are, who waits for them in this process, and what workers offer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bombproof_core::digest::Digest;
+use bombproof_core::farm::{
+    Answer, Config, Effects, Ended, Event, Farm, JobId, Millis, Notice, Overview, Priority, SeriesView, Settled, Wanted,
+};
+use bombproof_core::id::{SeriesId, UserId, WorkerId};
+use bombproof_core::order::{Call, Done, Offer, Order};
+use bombproof_core::outcome::Trouble;
+use tokio::sync::{Notify, oneshot, watch};
+
+/// Takes lines for the log.
+pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What a job has come to.
+pub type Answered = Result<Arc<Done>, Trouble>;
+
+/// The longest time between two ticks, in milliseconds.
+const TICK_MS: u64 = 500;
+
+/// What a worker said of itself beside what the queue knows.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its compilers.
+    pub offers: Vec<Offer>,
+    /// How it shuts builds in.
+    pub sandbox: String,
+}
+
+/// Waits for one job.
+struct Waiter {
+    ticket: u64,
+    answer: oneshot::Sender<Answered>,
+}
+
+struct Inner {
+    farm: Farm,
+    orders: HashMap<JobId, Arc<Order>>,
+    waiting: HashMap<(JobId, SeriesId), Vec<Waiter>>,
+    /// What workers gave, by digest, while the queue is told of it.
+    given: HashMap<Digest, Arc<Done>>,
+    calls: HashMap<WorkerId, Arc<Notify>>,
+    workers: BTreeMap<WorkerId, Known>,
+    tickets: u64,
+    settled: u64,
+}
+
+/// Owns the queue.
+pub struct Leader {
+    inner: Mutex<Inner>,
+    begin: Instant,
+    tick: Duration,
+    /// Changes whenever a worker comes or changes what it offers.
+    came: watch::Sender<u64>,
+    log: Log,
+}
+
+/// A job that is waited for; when this goes, it is not wanted any more.
+struct Want<'a> {
+    leader: &'a Leader,
+    series: SeriesId,
+    job: JobId,
+    ticket: u64,
+}
+
+impl Drop for Want<'_> {
+    fn drop(&mut self) {
+        self.leader.unwant(&self.series, self.job, self.ticket);
+    }
+}
+
+impl Leader {
+    /// A leader with an empty queue; `epoch` is larger than that of every one before.
+    pub fn new(epoch: u64, config: Config, log: Log) -> Arc<Self> {
+        let tick = Duration::from_millis(TICK_MS.min(config.lease_ms / 4).max(10));
+        let inner = Inner {
+            farm: Farm::new(epoch, config, Millis(0)),
+            orders: HashMap::new(),
+            waiting: HashMap::new(),
+            given: HashMap::new(),
+            calls: HashMap::new(),
+            workers: BTreeMap::new(),
+            tickets: 0,
+            settled: 0,
+        };
+        Arc::new(Self { inner: Mutex::new(inner), begin: Instant::now(), tick, came: watch::channel(0).0, log })
+    }
+
+    /// Tells the queue of the time, for ever.
+    pub async fn tick_for_ever(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(self.tick);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.tell(&mut self.lock(), Event::Tick);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Tells the queue something, and does what follows; the answer to a worker is left to the caller.
+    fn tell(&self, inner: &mut Inner, event: Event) -> Option<Answer> {
+        let Effects { answer, settled, wake, notices } = inner.farm.step(event, self.now());
+        for settlement in settled {
+            inner.settled += 1;
+            inner.orders.remove(&settlement.job);
+            for series in settlement.waiters {
+                let answered = match &settlement.settled {
+                    Settled::Result { digest, .. } => match inner.given.get(digest) {
+                        Some(done) => Ok(Arc::clone(done)),
+                        None => Err(Trouble::Internal { detail: "a result is not at hand".to_owned() }),
+                    },
+                    Settled::Trouble { trouble, .. } => Err(trouble.clone()),
+                    Settled::Closed => Err(Trouble::Interrupted),
+                };
+                for waiter in inner.waiting.remove(&(settlement.job, series)).unwrap_or_default() {
+                    // Who does not wait any more does not need it.
+                    let _ = waiter.answer.send(answered.clone());
+                }
+            }
+        }
+        for worker in wake {
+            if let Some(call) = inner.calls.get(&worker) {
+                call.notify_one();
+            }
+        }
+        for notice in notices {
+            if let Some(line) = line(&notice) {
+                (self.log)(&line);
+            }
+        }
+        answer
+    }
+
+    /// A series begins to want jobs.
+    pub fn open(&self, series: &SeriesId, user: &UserId, priority: Priority) {
+        let event = Event::SeriesOpened { series: series.clone(), user: user.clone(), priority };
+        self.tell(&mut self.lock(), event);
+    }
+
+    /// A series wants nothing any more.
+    pub fn close(&self, series: &SeriesId) {
+        let mut inner = self.lock();
+        self.tell(&mut inner, Event::SeriesCancelled { series: series.clone() });
+        inner.waiting.retain(|(_, of), _| of != series);
+        let Inner { orders, waiting, .. } = &mut *inner;
+        orders.retain(|job, _| waiting.keys().any(|(wanted, _)| wanted == job));
+    }
+
+    /// Waits for a job until it is settled, or until `cancel` turns true: it is not wanted any more then.
+    ///
+    /// # Errors
+    /// When there is no answer: never the fault of a patch.
+    pub async fn want(
+        &self,
+        series: &SeriesId,
+        wanted: Wanted,
+        order: Order,
+        mut cancel: watch::Receiver<bool>,
+    ) -> Answered {
+        let (answer, answered) = oneshot::channel();
+        let job = wanted.job;
+        let _want = {
+            let mut inner = self.lock();
+            inner.tickets += 1;
+            let ticket = inner.tickets;
+            inner.orders.entry(job).or_insert_with(|| Arc::new(order));
+            inner.waiting.entry((job, series.clone())).or_default().push(Waiter { ticket, answer });
+            self.tell(&mut inner, Event::JobWanted { series: series.clone(), job: wanted });
+            Want { leader: self, series: series.clone(), job, ticket }
+        };
+        let stopped = async {
+            if cancel.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            answered = answered => answered.unwrap_or(Err(Trouble::Interrupted)),
+            () = stopped => Err(Trouble::Interrupted),
+        }
+    }
+
+    fn unwant(&self, series: &SeriesId, job: JobId, ticket: u64) {
+        let mut inner = self.lock();
+        let key = (job, series.clone());
+        let Some(waiters) = inner.waiting.get_mut(&key) else { return };
+        waiters.retain(|waiter| waiter.ticket != ticket);
+        if !waiters.is_empty() {
+            return;
+        }
+        inner.waiting.remove(&key);
+        self.tell(&mut inner, Event::JobUnwanted { series: series.clone(), job });
+        if !inner.waiting.keys().any(|(wanted, _)| *wanted == job) {
+            inner.orders.remove(&job);
+        }
+    }
+
+    /// What a job is, as long as somebody wants it.
+    pub fn order(&self, job: &JobId) -> Option<Arc<Order>> {
+        self.lock().orders.get(job).cloned()
+    }
+
+    /// A worker calls; `given` are the results that it names, by digest. Waits until there is something for it, or it is time to
+    /// answer.
+    pub async fn synchronize(&self, mut call: Call, given: HashMap<Digest, Arc<Done>>) -> Option<Answer> {
+        let woken = self.meet(&mut call, &given);
+        let worker = call.report.worker.clone();
+        loop {
+            let answer = {
+                let mut inner = self.lock();
+                inner.given.extend(given.iter().map(|(digest, done)| (*digest, Arc::clone(done))));
+                let answer = self.tell(&mut inner, Event::WorkerSynchronized(call.report.clone()));
+                for digest in given.keys() {
+                    inner.given.remove(digest);
+                }
+                answer?
+            };
+            if answer.hold_ms == 0 {
+                return Some(answer);
+            }
+            tokio::select! {
+                () = woken.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(answer.hold_ms)) => {}
+            }
+            // What ended was told already.
+            if self.lock().calls.get(&worker).is_none_or(|latest| !Arc::ptr_eq(latest, &woken)) {
+                // A later call of this worker has taken its place.
+                return Some(answer);
+            }
+        }
+    }
+
+    /// Takes in what the queue does not need to know; gives what wakes the call.
+    fn meet(&self, call: &mut Call, given: &HashMap<Digest, Arc<Done>>) -> Arc<Notify> {
+        let mut inner = self.lock();
+        for finished in &mut call.report.finished {
+            let Ended::Result { digest } = &finished.ended else { continue };
+            let (Some(done), Some(order)) = (given.get(digest), inner.orders.get(&finished.job)) else { continue };
+            if !done.answers(order) {
+                let detail = "a worker gave an answer to another question".to_owned();
+                finished.ended = Ended::Trouble(Trouble::Internal { detail });
+            }
+        }
+        let worker = &call.report.worker;
+        let known = Known { offers: call.offers.clone(), sandbox: call.sandbox.clone() };
+        let news = inner.workers.get(worker).is_none_or(|before| before.offers != known.offers);
+        inner.workers.insert(worker.clone(), known);
+        if news {
+            self.came.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        let woken = Arc::new(Notify::new());
+        if let Some(before) = inner.calls.insert(worker.clone(), Arc::clone(&woken)) {
+            // An earlier call that is held back is of no use any more.
+            before.notify_one();
+        }
+        woken
+    }
+
+    /// What workers that are heard offer, with how many slots each has.
+    pub fn offers(&self) -> Vec<(Known, u32)> {
+        let inner = self.lock();
+        let views = inner.farm.overview().workers;
+        let live = views.iter().filter(|view| view.live);
+        live.filter_map(|view| Some((inner.workers.get(&view.worker)?.clone(), view.slots))).collect()
+    }
+
+    /// Changes whenever a worker comes or changes what it offers.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.came.subscribe()
+    }
+
+    /// The farm in figures, and how many jobs were settled.
+    pub fn overview(&self) -> (Overview, u64) {
+        let inner = self.lock();
+        (inner.farm.overview(), inner.settled)
+    }
+
+    /// A series that is open.
+    pub fn series(&self, series: &SeriesId) -> Option<SeriesView> {
+        self.lock().farm.series(series)
+    }
+
+    /// The number of this reign.
+    pub fn epoch(&self) -> u64 {
+        self.lock().farm.epoch()
+    }
+}
+
+/// A notice in words, if it is one for people.
+fn line(notice: &Notice) -> Option<String> {
+    match notice {
+        Notice::Joined(worker) => Some(format!("worker '{worker}' came")),
+        Notice::Lost(worker) => Some(format!("worker '{worker}' is not heard any more")),
+        Notice::Left(worker) => Some(format!("worker '{worker}' left")),
+        Notice::Quarantined { worker, for_ms } => {
+            Some(format!("worker '{worker}' gets nothing for {} s: too much went wrong on it", for_ms / 1000))
+        }
+        Notice::Adopted(attempt) => Some(format!("attempt {attempt} of an earlier coordinator goes on")),
+        Notice::Refused(attempt) => Some(format!("attempt {attempt} came too late and does not count")),
+        Notice::Retried { job, evidence } => Some(format!(
+            "job {} is tried again after attempt {} on '{}': {:?}",
+            job.0.short(),
+            evidence.attempt,
+            evidence.worker,
+            evidence.fault
+        )),
+    }
+}
+
+#[cfg(test)]
+#[path = "leader_tests.rs"]
+mod tests;

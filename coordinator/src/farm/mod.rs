@@ -1,0 +1,288 @@
+//! The coordinator of a farm: keeps series, works on them, and has workers do what that takes.
+//!
+//! Each accepted series is a run like any other ([`crate::run`]), whose executor is the queue of the farm ([`OnFarm`]). So the
+//! report of a farm is that of one machine by construction. What a series needs to be begun again is in the register before its
+//! user hears of it; a coordinator that starts takes up every series that is not over.
+
+mod executor;
+mod leader;
+mod live;
+mod repositories;
+mod series;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use bombproof_core::farm::Config;
+use bombproof_core::id::{RunId, SeriesId, UserId};
+use bombproof_core::kbuild::roots::Roots;
+use bombproof_core::submission::{Patches, Phase, Submission, VERSION};
+use bombproof_store::action_cache::{ActionCache, FileActions};
+use bombproof_store::cas::{Cas, DiskCas};
+use bombproof_store::complete_actions::Complete;
+use bombproof_store::graphs::FileGraphs;
+use bombproof_store::home::Home;
+use bombproof_store::manifests::{FileManifests, Manifests};
+use bombproof_store::register::{Entry, FileRegister, Register, RegisterError};
+use bombproof_store::results::FileResults;
+use bombproof_store::runs::Runs;
+use thiserror::Error;
+use tokio::sync::watch;
+
+pub use executor::{Kept, OnFarm};
+pub use leader::{Answered, Known, Leader, Log};
+pub use live::{Live, Told};
+pub use repositories::{Repositories, RepositoryError};
+
+/// Most series that are worked on at once; the others wait in the register.
+const MAX_RUNNING: usize = 64;
+
+/// What a coordinator is started with.
+pub struct Settings {
+    /// Where everything is kept.
+    pub home: Home,
+    /// The operator's repositories, by name.
+    pub repositories: BTreeMap<String, PathBuf>,
+    /// How the queue behaves.
+    pub queue: Config,
+    /// Where builds are, as they see themselves.
+    pub roots: Roots,
+    /// Takes lines for the log.
+    pub log: Log,
+    /// Gives the time as RFC 3339, UTC.
+    pub timestamp: fn(SystemTime) -> String,
+    /// Makes ids of runs that sort by time.
+    pub new_id: fn() -> RunId,
+}
+
+/// A series cannot be taken.
+#[derive(Debug, Error)]
+pub enum SubmitError {
+    /// It asks for what there is not, or for nothing.
+    #[error("{0}")]
+    Request(String),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+}
+
+/// A coordinator.
+pub struct Coordinator {
+    home: Home,
+    leader: Arc<Leader>,
+    register: Arc<dyn Register>,
+    repositories: Repositories,
+    kept: Kept,
+    manifests: Arc<dyn Manifests>,
+    runs: Runs,
+    roots: Roots,
+    log: Log,
+    timestamp: fn(SystemTime) -> String,
+    new_id: fn() -> RunId,
+    live: Mutex<HashMap<SeriesId, Arc<Live>>>,
+    turns: Arc<tokio::sync::Semaphore>,
+}
+
+impl Coordinator {
+    /// Opens what is kept and begins a reign; nothing is worked on before [`Coordinator::take_up`].
+    ///
+    /// # Errors
+    /// When the register cannot be opened.
+    pub fn open(settings: Settings) -> Result<Arc<Self>, RegisterError> {
+        let Settings { home, repositories, queue, roots, log, timestamp, new_id } = settings;
+        let register: Arc<dyn Register> = Arc::new(FileRegister::open(&home.root().join("register.redb"))?);
+        let epoch = register.next_epoch()?;
+        let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()));
+        let actions: Arc<dyn ActionCache> = Arc::new(Complete::new(FileActions::at(home.actions()), Arc::clone(&cas)));
+        let kept = Kept {
+            cas,
+            actions,
+            results: Arc::new(FileResults::at(home.results())),
+            graphs: Arc::new(FileGraphs::at(home.graphs())),
+        };
+        Ok(Arc::new(Self {
+            leader: Leader::new(epoch, queue, Arc::clone(&log)),
+            register,
+            repositories: Repositories::new(home.root().join("repositories"), repositories),
+            kept,
+            manifests: Arc::new(FileManifests::at(home.manifests())),
+            runs: Runs::new(&home),
+            home,
+            roots,
+            log,
+            timestamp,
+            new_id,
+            live: Mutex::default(),
+            turns: Arc::new(tokio::sync::Semaphore::new(MAX_RUNNING)),
+        }))
+    }
+
+    /// Works on every series that is not over, and keeps the queue's time.
+    ///
+    /// # Errors
+    /// When the register cannot be read.
+    pub fn take_up(self: &Arc<Self>) -> Result<usize, RegisterError> {
+        tokio::spawn(Arc::clone(&self.leader).tick_for_ever());
+        let open: Vec<Entry> = self.register.list()?.into_iter().filter(|entry| !entry.phase.is_over()).collect();
+        for entry in &open {
+            self.begin(&entry.id);
+        }
+        Ok(open.len())
+    }
+
+    /// The queue.
+    pub fn leader(&self) -> &Arc<Leader> {
+        &self.leader
+    }
+
+    /// The register.
+    pub fn register(&self) -> &Arc<dyn Register> {
+        &self.register
+    }
+
+    /// The repositories.
+    pub fn repositories(&self) -> &Repositories {
+        &self.repositories
+    }
+
+    /// Blobs, results of actions and of states.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// What compiles were seen to read.
+    pub fn manifests(&self) -> &Arc<dyn Manifests> {
+        &self.manifests
+    }
+
+    /// Stored runs.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    /// Where everything is kept.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The log.
+    pub fn log(&self, line: &str) {
+        (self.log)(line);
+    }
+
+    fn lives(&self) -> MutexGuard<'_, HashMap<SeriesId, Arc<Live>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is told of a series that is not over.
+    pub fn live(&self, id: &SeriesId) -> Option<Arc<Live>> {
+        self.lives().get(id).cloned()
+    }
+
+    /// Takes a series in: it is kept when this returns. `bytes` is the submission as it came. What it needs of git is there
+    /// already. `owner`: whose it is.
+    ///
+    /// # Errors
+    /// When it asks for what there is not, or cannot be kept.
+    pub fn submit(
+        self: &Arc<Self>,
+        submission: &Submission,
+        bytes: &[u8],
+        owner: UserId,
+    ) -> Result<SeriesId, SubmitError> {
+        self.look_at(submission)?;
+        let patches = match &submission.patches {
+            Patches::Series(series) => series.patches.len(),
+            Patches::Range { .. } => 0,
+        };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let mut entry = Entry {
+            id: SeriesId::default(),
+            owner,
+            name: submission.name.clone(),
+            submitted_at_s: now.map_or(0, |now| now.as_secs()),
+            phase: Phase::Accepted,
+            targets: submission.targets.iter().map(|target| target.name.to_string()).collect(),
+            toolchains: None,
+            patches: u32::try_from(patches).unwrap_or(u32::MAX),
+            detail: String::new(),
+            hint: String::new(),
+        };
+        let mut tries = 0;
+        loop {
+            entry.id = SeriesId((self.new_id)().0);
+            match self.register.accept(&entry, bytes) {
+                // Two of one moment: the next moment is another one.
+                Err(RegisterError::Taken { .. }) if tries < 100 => tries += 1,
+                Err(error) => return Err(error.into()),
+                Ok(()) => break,
+            }
+        }
+        self.log(&format!("series {} of {}: '{}' is accepted", entry.id, entry.owner, entry.name));
+        self.begin(&entry.id);
+        Ok(entry.id)
+    }
+
+    /// What can be seen to be wrong at once.
+    fn look_at(&self, submission: &Submission) -> Result<(), SubmitError> {
+        let wrong = |what: String| Err(SubmitError::Request(what));
+        if submission.version != VERSION {
+            return wrong(format!(
+                "the submission has version {}, this coordinator knows {VERSION}: use the same version of bombproof",
+                submission.version
+            ));
+        }
+        if submission.targets.is_empty() {
+            return wrong("no target is given".to_owned());
+        }
+        if matches!(&submission.patches, Patches::Series(series) if series.patches.is_empty()) {
+            return wrong(format!("'{}' holds no patch", submission.name));
+        }
+        let depot = self.repositories.open(&submission.repository)?;
+        let mut wanted = vec![submission.commit.clone()];
+        if let Patches::Range { to } = &submission.patches {
+            wanted.push(to.clone());
+        }
+        let there = depot.has(&wanted).map_err(RepositoryError::from)?;
+        match wanted.iter().find(|commit| !there.contains(commit)) {
+            Some(commit) => wrong(format!("commit {commit} is neither here nor in the pack")),
+            None => Ok(()),
+        }
+    }
+
+    fn begin(self: &Arc<Self>, id: &SeriesId) {
+        let (stop, cancel) = watch::channel(false);
+        let live = Arc::new(Live::new(stop));
+        self.lives().insert(id.clone(), Arc::clone(&live));
+        tokio::spawn(Arc::clone(self).carry(id.clone(), live, cancel));
+    }
+
+    /// Stops a series; false: it was over before.
+    ///
+    /// # Errors
+    /// When there is no such series, or that cannot be kept.
+    pub fn cancel(&self, id: &SeriesId, who: &UserId) -> Result<bool, RegisterError> {
+        let mut was_over = false;
+        // First it is kept: a coordinator that dies now does not begin it again.
+        self.register.change(id, &mut |entry| {
+            was_over = entry.phase.is_over();
+            if !was_over {
+                entry.phase = Phase::Cancelled;
+                entry.detail = format!("cancelled by {who}");
+            }
+        })?;
+        if !was_over {
+            self.log(&format!("series {id} is cancelled by {who}"));
+            if let Some(live) = self.live(id) {
+                live.stop();
+            }
+            self.leader.close(id);
+        }
+        Ok(!was_over)
+    }
+}

@@ -1,0 +1,361 @@
+//! One series from the register to its report.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bombproof_core::digest::Digest;
+use bombproof_core::id::{PatchIndex, RunId, SeriesId};
+use bombproof_core::submission::{Patches, Phase, Submission};
+use bombproof_core::target::{Build, TargetSpec, Toolchain};
+use bombproof_store::register::RegisterError;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::leader::Known;
+use super::live::{Live, Told};
+use super::repositories::RepositoryError;
+use super::{Coordinator, OnFarm};
+use crate::dispatcher::{Event, Gathered, Planning};
+use crate::planner::sources::Sources;
+use crate::run::{self, Means, Plan};
+use crate::states::{GitTrees, Repository, StatesError};
+
+/// A farm without workers looks again after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// As many jobs of one series are asked for at least: workers may come while it runs.
+const LEAST_SLOTS: usize = 16;
+
+/// What ends a series without a report.
+#[derive(Debug, Error)]
+enum End {
+    /// The request cannot be carried out.
+    #[error("{detail}")]
+    Refused { detail: String, hint: String },
+    /// The machine.
+    #[error("{0}")]
+    Failed(String),
+    /// Somebody stopped it before it had begun.
+    #[error("it was stopped before it had begun")]
+    Stopped,
+}
+
+fn failed(error: impl std::fmt::Display) -> End {
+    End::Failed(error.to_string())
+}
+
+impl From<StatesError> for End {
+    fn from(error: StatesError) -> Self {
+        if error.is_infrastructure() {
+            return failed(error);
+        }
+        Self::Refused { detail: error.to_string(), hint: error.hint().unwrap_or_default().to_owned() }
+    }
+}
+
+impl From<RepositoryError> for End {
+    fn from(error: RepositoryError) -> Self {
+        match error {
+            RepositoryError::States(error) => error.into(),
+            error @ (RepositoryError::Unknown { .. } | RepositoryError::Name { .. }) => {
+                Self::Refused { detail: error.to_string(), hint: String::new() }
+            }
+        }
+    }
+}
+
+impl From<RegisterError> for End {
+    fn from(error: RegisterError) -> Self {
+        failed(error)
+    }
+}
+
+impl Coordinator {
+    /// Carries a series to its end, and keeps how that was.
+    pub(super) async fn carry(self: Arc<Self>, id: SeriesId, live: Arc<Live>, cancel: watch::Receiver<bool>) {
+        let ended = self.carry_to_report(&id, &live, cancel).await;
+        self.leader.close(&id);
+        let kept = self.register.change(&id, &mut |entry| match &ended {
+            // A cancel was kept when it was asked for.
+            _ if entry.phase == Phase::Cancelled => {}
+            Ok(()) => entry.phase = Phase::Finished,
+            Err(End::Refused { detail, hint }) => {
+                entry.phase = Phase::Refused;
+                (entry.detail, entry.hint) = (detail.clone(), hint.clone());
+            }
+            Err(End::Failed(detail)) => {
+                entry.phase = Phase::Failed;
+                entry.detail = detail.clone();
+            }
+            Err(End::Stopped) => entry.phase = Phase::Cancelled,
+        });
+        let over = match kept {
+            Ok(entry) => Told::Over { phase: entry.phase, detail: entry.detail, hint: entry.hint },
+            // It is begun again when the coordinator is started again.
+            Err(error) => {
+                self.log(&format!("series {id}: {error}"));
+                Told::Over { phase: Phase::Failed, detail: error.to_string(), hint: String::new() }
+            }
+        };
+        if let Told::Over { phase, detail, .. } = &over {
+            let why = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+            self.log(&format!("series {id} is {}{why}", phase.name()));
+        }
+        live.tell(over);
+        self.lives().remove(&id);
+    }
+
+    async fn carry_to_report(
+        self: &Arc<Self>,
+        id: &SeriesId,
+        live: &Arc<Live>,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<(), End> {
+        let _turn = self.turns.acquire().await.map_err(failed)?;
+        let bytes = self.register.submission(id)?.ok_or_else(|| failed("its submission is gone"))?;
+        let limit = bombproof_proto::farm::MAX_SUBMISSION_BYTES;
+        let submission: Submission = bombproof_proto::farm::inflated("submission", &bytes, limit).map_err(failed)?;
+        // Workers do not send it, and results may name it.
+        self.kept.cas.put(b"").map_err(failed)?;
+        let begin = Instant::now();
+        let (prepared, this) = (submission.clone(), Arc::clone(self));
+        let made = tokio::task::spawn_blocking(move || this.states_of(&prepared)).await.map_err(failed)?;
+        let (series, states, objects, repo) = made?;
+        if series.patches.is_empty() {
+            return Err(End::Refused {
+                detail: format!("'{}' holds no patch", submission.name),
+                hint: "give a range of at least one commit: A..B is what is in B and not in A".to_owned(),
+            });
+        }
+        let targets = self.toolchains(id, &submission.targets, live, cancel.clone()).await?;
+        let patches = u32::try_from(series.patches.len()).unwrap_or(u32::MAX);
+        self.register.change(id, &mut |entry| {
+            entry.patches = patches;
+            if entry.phase == Phase::Accepted {
+                entry.phase = Phase::Running;
+            }
+        })?;
+        let known = self.leader.offers();
+        let slots: usize = known.iter().map(|(_, slots)| usize::try_from(*slots).unwrap_or(0)).sum();
+        let sandboxes: BTreeSet<&str> = known.iter().map(|(known, _)| known.sandbox.as_str()).collect();
+        let plan = Plan {
+            series,
+            states,
+            objects,
+            repo,
+            targets,
+            mode: submission.mode,
+            slots: slots.max(LEAST_SLOTS),
+            sandbox: sandboxes.into_iter().collect::<Vec<_>>().join(", "),
+            audit: submission.audit,
+            reuse: submission.reuse,
+        };
+        live.tell(outline(&plan, id));
+        self.leader.open(id, &submission.user, submission.priority);
+        let run = RunId(id.0.clone());
+        let (this, watched) = (Arc::clone(self), Arc::clone(live));
+        let runtime = tokio::runtime::Handle::current();
+        // The dispatcher is one task that stays on its thread.
+        let work = tokio::task::spawn_blocking(move || {
+            runtime.block_on(this.work(&plan, &run, &submission, &watched, begin, cancel))
+        });
+        work.await.map_err(failed)?
+    }
+
+    async fn work(
+        &self,
+        plan: &Plan,
+        id: &RunId,
+        submission: &Submission,
+        live: &Live,
+        begin: Instant,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<(), End> {
+        let started_at = (self.timestamp)(SystemTime::now());
+        let mut record = plan.record(id, started_at.clone(), submission.command.clone());
+        self.runs.save(&record).map_err(failed)?;
+        let executor = OnFarm {
+            leader: Arc::clone(&self.leader),
+            series: SeriesId(id.0.clone()),
+            repository: submission.repository.clone(),
+            targets: plan.targets.clone(),
+            last: PatchIndex::from_usize(plan.states.states.len().saturating_sub(1)),
+            kept: self.kept.clone(),
+            reuse: plan.reuse,
+            logs: self.home.run(id).join("logs"),
+        };
+        let planning = (!plan.commands()).then(|| Planning {
+            sources: Arc::new(Sources::new(Arc::new(GitTrees::open(&plan.objects)), Arc::clone(&self.kept.cas))),
+            runner: executor.runner(),
+            actions: Arc::clone(&self.kept.actions),
+            graphs: Arc::clone(&self.kept.graphs),
+            toolchains: plan.targets.iter().map(|(_, toolchain)| toolchain.digest).collect(),
+            roots: self.roots.clone(),
+        });
+        let means =
+            Means { executor: &executor, planning: planning.as_ref(), results: &*self.kept.results, runs: &self.runs };
+        let mut show = |event: &Event| live.tell(Told::Seen(event.into()));
+        let gathered: Gathered = run::carry_out(plan, &means, &mut record, cancel, &mut show).await.map_err(failed)?;
+        if let Some((target, why)) = &gathered.refused {
+            let name = plan.targets.get(*target).map(|(spec, _)| spec.name.clone()).unwrap_or_default();
+            return Err(End::Refused {
+                detail: format!("target '{name}' cannot be built: {why}"),
+                hint: "'bombproof doctor' shows what a target needs".to_owned(),
+            });
+        }
+        let report = run::report(plan, id, &gathered, started_at, begin.elapsed());
+        self.runs.save_report(&report).map_err(failed)
+    }
+
+    /// The states of a submission, with their object store and the repository.
+    fn states_of(
+        &self,
+        submission: &Submission,
+    ) -> Result<(bombproof_core::series::Series, crate::states::States, std::path::PathBuf, std::path::PathBuf), End>
+    {
+        let depot = self.repositories.open(&submission.repository)?;
+        depot.end_history_at(&submission.commit)?;
+        let repository = Repository::open(depot.path())?;
+        let objects = self.home.objects(repository.path());
+        let (series, mut states) = match &submission.patches {
+            Patches::Range { to } => {
+                let range = (submission.commit.clone(), to.clone());
+                repository.states_of_range(&range, &submission.name, &objects)?
+            }
+            Patches::Series(series) => {
+                let states = repository.states(series, submission.commit.as_str(), &objects)?;
+                (series.clone(), states)
+            }
+        };
+        states.base = submission.base.clone();
+        Ok((series, states, objects, repository.path().to_owned()))
+    }
+
+    /// The compilers of the targets: as they were chosen before, or from what workers offer; waits for those that are not
+    /// offered.
+    async fn toolchains(
+        &self,
+        id: &SeriesId,
+        targets: &[TargetSpec],
+        live: &Live,
+        mut cancel: watch::Receiver<bool>,
+    ) -> Result<Vec<(TargetSpec, Toolchain)>, End> {
+        let chosen = self.register.entry(id)?.and_then(|entry| entry.toolchains);
+        if let Some(chosen) = chosen.filter(|chosen| chosen.len() == targets.len()) {
+            return Ok(targets.iter().cloned().zip(chosen).collect());
+        }
+        let mut arrivals = self.leader.arrivals();
+        let mut said = String::new();
+        loop {
+            if *cancel.borrow() {
+                return Err(End::Stopped);
+            }
+            arrivals.mark_unchanged();
+            let offers = self.leader.offers();
+            let found: Vec<Option<Toolchain>> = targets.iter().map(|target| choose(target, &offers)).collect();
+            let lacking = targets.iter().zip(&found).filter(|(_, found)| found.is_none());
+            let lacking: Vec<&str> = lacking.map(|(target, _)| target.name.as_str()).collect();
+            // A command runs anywhere, but the sandbox of the report is that of a worker.
+            let nobody = offers.is_empty();
+            if lacking.is_empty() && !nobody {
+                let toolchains: Vec<Toolchain> = found.into_iter().flatten().collect();
+                let kept = Some(toolchains.clone());
+                self.register.change(id, &mut |entry| entry.toolchains.clone_from(&kept))?;
+                return Ok(targets.iter().cloned().zip(toolchains).collect());
+            }
+            let why = if nobody {
+                "there is no worker: waiting for one".to_owned()
+            } else {
+                format!("no worker has the compiler of {}: waiting for one", lacking.join(", "))
+            };
+            if why != said {
+                self.log(&format!("series {id}: {why}"));
+                live.tell(Told::Waits(why.clone()));
+                said = why;
+            }
+            tokio::select! {
+                _ = arrivals.changed() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                _ = cancel.wait_for(|stop| *stop) => {}
+            }
+        }
+    }
+}
+
+/// The toolchain that has the most slots among those that a target asks for; of equal ones always the same.
+fn choose(target: &TargetSpec, offers: &[(Known, u32)]) -> Option<Toolchain> {
+    if matches!(target.build, Build::Command { .. }) {
+        return Some(Toolchain { version: String::new(), digest: Digest::of(b"command") });
+    }
+    let mut found: Vec<(u64, Toolchain)> = Vec::new();
+    for (known, slots) in offers {
+        for offer in known.offers.iter().filter(|offer| offer.serves(target)) {
+            match found.iter_mut().find(|(_, toolchain)| toolchain.digest == offer.toolchain.digest) {
+                Some((sum, _)) => *sum += u64::from(*slots),
+                None => found.push((u64::from(*slots), offer.toolchain.clone())),
+            }
+        }
+    }
+    found.into_iter().max_by_key(|(slots, toolchain)| (*slots, toolchain.digest)).map(|(_, toolchain)| toolchain)
+}
+
+fn outline(plan: &Plan, id: &SeriesId) -> Told {
+    let mut lines = Vec::new();
+    for (spec, toolchain) in &plan.targets {
+        let with = match &spec.build {
+            Build::Command { command } => command,
+            Build::Kbuild(_) => &toolchain.version,
+        };
+        lines.push(format!("  {}: {with}", spec.name));
+    }
+    lines.push(format!("  farm, sandbox: {}, series {id}\n", plan.sandbox));
+    Told::Outline {
+        targets: plan.targets.iter().map(|(spec, _)| spec.name.to_string()).collect(),
+        subjects: plan.subjects(),
+        lines,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bombproof_core::order::Offer;
+    use bombproof_core::target::{Arch, BaseConfig, Compiler, Kbuild};
+
+    use super::*;
+
+    fn offer(version: &str) -> Offer {
+        let toolchain = Toolchain { version: version.to_owned(), digest: Digest::of(version.as_bytes()) };
+        let arch = Arch::parse("x86_64").unwrap_or_else(|| unreachable!());
+        Offer { arch, compiler: Compiler::Gcc, prefix: String::new(), toolchain }
+    }
+
+    fn target(prefix: &str) -> TargetSpec {
+        TargetSpec {
+            name: "t".into(),
+            timeout_s: 1,
+            build: Build::Kbuild(Kbuild {
+                arch: Arch::parse("x86_64").unwrap_or_else(|| unreachable!()),
+                compiler: Compiler::Gcc,
+                cross_compile: prefix.to_owned(),
+                base_config: BaseConfig::Goal("defconfig".to_owned()),
+                fragments: Vec::new(),
+                make_args: Vec::new(),
+                goals: Vec::new(),
+            }),
+        }
+    }
+
+    #[test]
+    fn the_toolchain_with_the_most_slots_is_taken_and_another_prefix_is_another_compiler() {
+        let known = |versions: &[&str]| Known {
+            offers: versions.iter().map(|version| offer(version)).collect(),
+            sandbox: "namespaces".to_owned(),
+        };
+        let offers = [(known(&["gcc 12"]), 4), (known(&["gcc 13"]), 3), (known(&["gcc 13"]), 2)];
+        let version = |offers: &[(Known, u32)], prefix: &str| choose(&target(prefix), offers).map(|it| it.version);
+        assert_eq!(version(&offers, "").as_deref(), Some("gcc 13"));
+        assert_eq!(version(&offers[..1], "").as_deref(), Some("gcc 12"));
+        assert_eq!(version(&offers, "s390x-linux-gnu-"), None);
+        assert_eq!(version(&[], ""), None);
+    }
+}
