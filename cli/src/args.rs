@@ -25,9 +25,15 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Build only the base and the tip of a series, on every target
     Gate(CheckArgs),
-    /// List the stored runs
-    List,
-    /// Show how far a run is
+    /// Hand a series to a farm and go: it goes on without you
+    Submit(CheckArgs),
+    /// Watch a series of a farm to its end, and give its report
+    Watch(WatchArgs),
+    /// Stop a series of a farm
+    Cancel(CancelArgs),
+    /// List the stored runs, or the series of a farm
+    List(ReachArgs),
+    /// Show how far a run is; with --coordinator, how a farm is
     Status(RunArg),
     /// Render a stored run again, in any format
     Report(ReportArgs),
@@ -40,6 +46,10 @@ pub(crate) enum Command {
     /// Look after what is kept of builds: blobs, results of actions
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Run the coordinator of a farm: takes series, and has workers build them
+    Coordinator(CoordinatorArgs),
+    /// Run a worker of a farm: builds what a coordinator says
+    Worker(WorkerArgs),
     /// Make certificates and tokens for a farm
     #[command(subcommand)]
     Pki(PkiCommand),
@@ -226,6 +236,21 @@ pub(crate) struct CheckArgs {
     /// How much content of builds is kept afterwards; what was used longest ago goes (see `cache gc`)
     #[arg(long, value_name = "SIZE", default_value = "20GiB")]
     pub(crate) cache_limit: Bytes,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArgs,
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+    /// With --coordinator: the repository as the farm calls it; by default its only one
+    #[arg(long, value_name = "NAME", requires = "coordinator")]
+    pub(crate) farm_repo: Option<String>,
+    /// With --coordinator: how urgent it is
+    #[arg(long, value_enum, default_value_t = PriorityArg::Normal)]
+    pub(crate) priority: PriorityArg,
+}
+
+/// How builds are shut in.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SandboxArgs {
     /// How builds are shut in
     #[arg(long, value_enum, default_value_t = SandboxArg::Auto)]
     pub(crate) sandbox: SandboxArg,
@@ -243,11 +268,128 @@ pub(crate) struct CheckArgs {
     pub(crate) unsafe_no_sandbox: bool,
 }
 
+/// Where a farm is, and who asks.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReachArgs {
+    /// The coordinator of a farm: http://HOST:PORT, or https://HOST:PORT with --ca
+    #[arg(long, value_name = "URL")]
+    pub(crate) coordinator: Option<String>,
+    /// The certificate (PEM) of the authority that the coordinator's own is from
+    #[arg(long, value_name = "FILE", requires = "coordinator")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Our certificate (PEM), where the coordinator asks for one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// A file that holds our token
+    #[arg(long, value_name = "FILE", requires = "coordinator")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PriorityArg {
+    /// Somebody waits for it
+    Gate,
+    /// As usual
+    Normal,
+    /// It may take all night
+    Nightly,
+}
+
+/// A series of a farm that is watched.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The series, as submit printed it
+    #[arg(value_name = "SERIES")]
+    pub(crate) series: String,
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+    /// How the report is rendered
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Write the report to this file instead of the standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What makes the exit code 1
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [FailOnArg::Fails, FailOnArg::Warnings])]
+    pub(crate) fail_on: Vec<FailOnArg>,
+}
+
+/// A series of a farm that is stopped.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The series
+    #[arg(value_name = "SERIES")]
+    pub(crate) series: String,
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+}
+
+/// The coordinator of a farm.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CoordinatorArgs {
+    /// Where it listens
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8990")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Where everything is kept; by default the state folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// A repository that series are based on, and what the farm calls it
+    #[arg(long = "repo", value_name = "NAME=DIR", value_parser = named)]
+    pub(crate) repos: Vec<(String, PathBuf)>,
+    /// The folder of `pki init`: its certificate, its authority, and its list of who may call
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tls_cert", "tls_key", "tls_callers", "access"])]
+    pub(crate) pki: Option<PathBuf>,
+    /// The certificate (PEM) of the coordinator
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The authority (PEM) that callers' certificates are from
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_callers: Option<PathBuf>,
+    /// The list of who may call, by token or certificate; without it everybody may
+    #[arg(long, value_name = "FILE")]
+    pub(crate) access: Option<PathBuf>,
+    /// Listen where others can reach it although nothing is encrypted or nobody has to say who they are
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// How long a worker may be silent, in milliseconds
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u64).range(50..))]
+    pub(crate) lease_ms: Option<u64>,
+}
+
+/// A worker of a farm.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WorkerArgs {
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+    /// Its name in the farm; by default that of the machine and its state folder
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Jobs at once; by default the processors of this machine
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) slots: Option<u16>,
+    /// Where its blobs and build folders are; by default the state folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArgs,
+    /// When it is told to end (SIGTERM), what runs may go on for so long, in seconds; then it is given back
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    pub(crate) grace: u64,
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArg {
     /// The run; by default the newest
     #[arg(value_name = "RUN")]
     pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -273,6 +415,8 @@ pub(crate) struct OneArgs {
     /// The run; by default the newest
     #[arg(long, value_name = "RUN")]
     pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
 }
 
 /// `5%`, `5` or `all`.
@@ -282,4 +426,12 @@ fn percent(text: &str) -> Result<u8, String> {
     }
     let number = text.trim_end_matches('%').parse().ok().filter(|number| (1..=100).contains(number));
     number.ok_or_else(|| format!("'{text}' is not a share: give 1% to 100%, or all"))
+}
+
+/// `linux=/srv/git/linux`.
+fn named(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), PathBuf::from(path))),
+        Some(_) | None => Err(format!("'{text}' is not NAME=DIR")),
+    }
 }

@@ -2,36 +2,33 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bombproof_coordinator::dispatcher::{
-    self, ActionRunner, Audit, Event, Executor, Gathered, Job, Mode, Planning, Work,
-};
+use bombproof_coordinator::dispatcher::{ActionRunner, Audit, Event, Executor, Gathered, Job, Mode, Planning};
 use bombproof_coordinator::ingest;
 use bombproof_coordinator::planner::sources::Sources;
-use bombproof_coordinator::states::{GitTrees, Repository, States, StatesError};
+use bombproof_coordinator::run::{self, Means, Plan};
+use bombproof_coordinator::states::{GitTrees, Repository, StatesError};
 use bombproof_core::digest::DigestBuilder;
-use bombproof_core::id::{PatchIndex, RunId, TargetName};
+use bombproof_core::id::{Oid, RunId, TargetName};
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
 use bombproof_core::plan::{Built, Configured};
-use bombproof_core::report::build::{Decision, FailOn, Frame, build, decide};
-use bombproof_core::report::model::{BaseInfo, PatchInfo, Report, Run, SeriesInfo, TargetInfo};
+use bombproof_core::report::build::{Decision, FailOn, decide};
+use bombproof_core::report::model::Report;
 use bombproof_core::report::{markdown, text};
 use bombproof_core::series::Series;
 use bombproof_core::target::{Build, TargetSpec};
-use bombproof_core::verdict::{Facts, StateFacts, TargetFacts};
 use bombproof_store::action_cache::{ActionCache, FileActions};
-use bombproof_store::atomic::FileError;
 use bombproof_store::cas::{Cas, DiskCas};
 use bombproof_store::complete_actions::Complete;
 use bombproof_store::graphs::FileGraphs;
 use bombproof_store::home::Home;
 use bombproof_store::manifests::FileManifests;
 use bombproof_store::results::FileResults;
-use bombproof_store::runs::{Phase, RunRecord, Runs, TargetProgress};
+use bombproof_store::runs::{RunRecord, Runs};
 use bombproof_store::trees::TreeSource;
 use bombproof_worker::action::{self, Actions};
 use bombproof_worker::files::Files;
@@ -43,27 +40,17 @@ use bombproof_worker::toolchain::{MissingTool, Toolchain, find_toolchain};
 use bombproof_worker::{Order, Target, Worker};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use crate::args::{CheckArgs, FailOnArg, Format, ModeArg, SandboxArg};
+use crate::args::{CheckArgs, FailOnArg, Format, ModeArg, SandboxArg, SandboxArgs};
 use crate::fail::{CLEAN, FINDINGS, Fail, UNDECIDED};
 use crate::progress::Progress;
 use crate::{request, say};
 
-/// What `explain` and `reproduce` need of a run.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Request {
-    /// As asked for.
-    pub(crate) targets: Vec<TargetSpec>,
-    /// Commit and tree of each state.
-    pub(crate) states: Vec<(String, String)>,
-}
-
 /// The worker as the dispatcher sees it.
-struct Local(Arc<Worker>);
+struct Here(Arc<Worker>);
 
-impl Executor for Local {
+impl Executor for Here {
     fn execute(&self, job: Job, cancel: watch::Receiver<bool>) -> BoxFuture<'static, Built> {
         let worker = Arc::clone(&self.0);
         async move {
@@ -99,17 +86,10 @@ fn order(job: Job) -> Order {
     Order { target, lane, state, tree, clean, alike }
 }
 
-/// Everything that is known before the first build.
-struct Plan {
-    series: Series,
-    states: States,
-    objects: PathBuf,
-    repo: PathBuf,
-    targets: Vec<(TargetSpec, Toolchain)>,
-    mode: Mode,
-    slots: usize,
+/// A run on this machine.
+struct Local {
+    plan: Plan,
     launcher: Launcher,
-    audit: Option<Audit>,
 }
 
 pub(crate) fn run(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
@@ -120,9 +100,9 @@ pub(crate) fn run(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
 
 async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
     let start = Instant::now();
-    let plan = plan(home, &args).await?;
+    let Local { plan, launcher } = plan(home, &args).await?;
     let id = new_id();
-    let record = record(&plan, &id);
+    let record = plan.record(&id, timestamp(SystemTime::now()), std::env::args().collect());
     let runs = Runs::new(home);
     runs.save(&record).map_err(Fail::machine)?;
     say(&format!(
@@ -139,9 +119,9 @@ async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
         };
         say(&format!("  {}: {with}", spec.name));
     }
-    say(&format!("  sandbox: {}, {}, run {id}\n", plan.launcher.level().name(), count(plan.slots, "slot", "slots")));
-    let done = work(home, &plan, record, &runs, !args.fresh, start).await;
-    if let Launcher::Containers(containers) = &plan.launcher {
+    say(&format!("  sandbox: {}, {}, run {id}\n", plan.sandbox, count(plan.slots, "slot", "slots")));
+    let done = work(home, &plan, &launcher, record, &runs).await;
+    if let Launcher::Containers(containers) = &launcher {
         containers.close().await;
     }
     let (gathered, beside) = done?;
@@ -150,7 +130,8 @@ async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
         return Err(Fail::request(format!("target '{name}' cannot be built: {why}"))
             .hint(Some("'bombproof doctor' shows what a target needs")));
     }
-    let mut report = report_of(&plan, &id, &gathered, start);
+    let begun = timestamp(SystemTime::now() - start.elapsed());
+    let mut report = run::report(&plan, &id, &gathered, begun, start.elapsed());
     report.cost.beside_compiler_us = beside;
     report.cost.peak_memory_kib = peak_memory_kib();
     // A report that cannot be kept is still worth reading.
@@ -163,23 +144,26 @@ async fn check(home: &Home, args: CheckArgs) -> Result<u8, Fail> {
         return Err(Fail::machine(format!("the report could not be stored: {error}"))
             .hint(Some("the settled states are kept; the same command goes on")));
     }
-    let fail_on = FailOn {
-        fails: args.fail_on.contains(&FailOnArg::Fails),
-        warnings: args.fail_on.contains(&FailOnArg::Warnings),
-    };
-    Ok(match decide(&report, fail_on) {
+    Ok(exit_code(&report, &args.fail_on))
+}
+
+/// The exit code that a report comes to.
+pub(crate) fn exit_code(report: &Report, fail_on: &[FailOnArg]) -> u8 {
+    let fail_on =
+        FailOn { fails: fail_on.contains(&FailOnArg::Fails), warnings: fail_on.contains(&FailOnArg::Warnings) };
+    match decide(report, fail_on) {
         Decision::Clean => CLEAN,
         Decision::Findings => FINDINGS,
         Decision::Undecided => UNDECIDED,
-    })
+    }
 }
 
-fn count(number: usize, one: &str, many: &str) -> String {
+pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// `20261124-1451-3f9c`: sorts by time.
-fn new_id() -> RunId {
+pub(crate) fn new_id() -> RunId {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let digits: String = now.chars().filter(char::is_ascii_digit).collect();
     let (date, time) = digits.split_at(8.min(digits.len()));
@@ -187,12 +171,22 @@ fn new_id() -> RunId {
     RunId(format!("{date}-{}-{:04x}", time.chars().take(6).collect::<String>(), (nanos ^ std::process::id()) & 0xffff))
 }
 
-async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
+/// What a request names, before anything is written.
+pub(crate) struct Intake {
+    pub(crate) targets: Vec<TargetSpec>,
+    pub(crate) repository: Repository,
+    /// First and last commit, where the series is a range.
+    pub(crate) range: Option<(Oid, Oid)>,
+    /// The patches, where it is not.
+    pub(crate) series: Option<Series>,
+}
+
+/// Reads what is asked for. All that can be wrong with it is looked at before anything is written.
+pub(crate) fn intake(args: &CheckArgs) -> Result<Intake, Fail> {
     if args.mode == ModeArg::Search && args.exec.is_none() {
         return Err(Fail::request("--mode search is for --exec: a kernel build is judged state by state")
             .hint(Some("leave --mode out, or give the command with --exec")));
     }
-    // All that can be wrong with the request is looked at before anything is written.
     let targets = match &args.exec {
         Some(command) => vec![TargetSpec {
             name: TargetName::from("command"),
@@ -220,16 +214,21 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
             Some(series)
         }
     };
+    Ok(Intake { targets, repository, range, series })
+}
+
+async fn plan(home: &Home, args: &CheckArgs) -> Result<Local, Fail> {
+    let Intake { targets, repository, range, series } = intake(args)?;
     let prepare = || {
         home.prepare()
             .map_err(|error| Fail::request(error).hint(Some("set BOMBPROOF_HOME to a folder that can be written")))
     };
     let own = std::thread::available_parallelism().map_or(1, usize::from);
     let slots = args.jobs.map_or(own, usize::from);
-    let (launcher, toolchains) = match args.sandbox {
+    let (launcher, toolchains) = match args.sandbox.sandbox {
         SandboxArg::Container => {
             prepare()?;
-            let containers = containers(home, args, slots).await?;
+            let containers = containers(home, &args.sandbox, slots).await?;
             let found = toolchains_in(&containers, targets).await;
             if found.is_err() {
                 containers.close().await;
@@ -239,7 +238,7 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
         SandboxArg::Auto | SandboxArg::Namespaces | SandboxArg::Bubblewrap | SandboxArg::Landlock => {
             let toolchains = toolchains_here(home, targets)?;
             prepare()?;
-            (Launcher::Here(level(home, args).await?), toolchains)
+            (Launcher::Here(level(home, &args.sandbox).await?), toolchains)
         }
     };
     let objects = home.objects(repository.path());
@@ -249,10 +248,7 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
     let made = tokio::task::spawn_blocking(move || match (range, series) {
         (Some(range), _) => repository.states_of_range(&range, &name, &store).map_err(states_failed),
         (None, Some(series)) => {
-            let base = named.or_else(|| series.base_commit.clone()).ok_or_else(|| {
-                Fail::request("no base is given, and the patches name none")
-                    .hint(Some("say what the first patch goes on: --base REV"))
-            })?;
+            let base = base_of(named, &series)?;
             let states = repository.states(&series, &base, &store).map_err(states_failed)?;
             Ok((series, states))
         }
@@ -263,30 +259,53 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Plan, Fail> {
         return Err(Fail::request(format!("'{}' holds no patch", args.series))
             .hint(Some("give a range of at least one commit: A..B is what is in B and not in A")));
     }
-    Ok(Plan {
+    let plan = Plan {
         series,
         states,
         objects,
         repo,
         targets: toolchains,
-        mode: match args.mode {
-            ModeArg::Every => Mode::Every,
-            ModeArg::Tip => Mode::Tip,
-            ModeArg::Search => Mode::Search,
-        },
+        mode: mode(args.mode),
         slots,
-        launcher,
-        audit: args.audit.map(|percent| Audit { percent, clean: args.audit_clean }),
+        sandbox: launcher.level().name().to_owned(),
+        audit: audit(args),
+        reuse: !args.fresh,
+    };
+    Ok(Local { plan, launcher })
+}
+
+/// What the user, or the series itself, calls the base.
+pub(crate) fn base_of(named: Option<String>, series: &Series) -> Result<String, Fail> {
+    named.or_else(|| series.base_commit.clone()).ok_or_else(|| {
+        Fail::request("no base is given, and the patches name none")
+            .hint(Some("say what the first patch goes on: --base REV"))
     })
 }
 
-fn states_failed(error: StatesError) -> Fail {
+pub(crate) fn mode(asked: ModeArg) -> Mode {
+    match asked {
+        ModeArg::Every => Mode::Every,
+        ModeArg::Tip => Mode::Tip,
+        ModeArg::Search => Mode::Search,
+    }
+}
+
+pub(crate) fn audit(args: &CheckArgs) -> Option<Audit> {
+    args.audit.map(|percent| Audit { percent, clean: args.audit_clean })
+}
+
+/// RFC 3339, UTC.
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+pub(crate) fn states_failed(error: StatesError) -> Fail {
     let hint = error.hint().map(str::to_owned);
     let fail = if error.is_infrastructure() { Fail::machine(error) } else { Fail::request(error) };
     fail.hint(hint)
 }
 
-fn writable(output: &Path) -> Result<(), Fail> {
+pub(crate) fn writable(output: &Path) -> Result<(), Fail> {
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if output.is_dir() || !folder.is_dir() {
         return Err(Fail::request(format!(
@@ -301,7 +320,7 @@ fn writable(output: &Path) -> Result<(), Fail> {
 }
 
 /// The sandbox on this host.
-async fn level(home: &Home, args: &CheckArgs) -> Result<Level, Fail> {
+pub(crate) async fn level(home: &Home, args: &SandboxArgs) -> Result<Level, Fail> {
     let asked = match args.sandbox {
         SandboxArg::Auto | SandboxArg::Container => None,
         SandboxArg::Namespaces => Some(Level::Namespaces),
@@ -327,7 +346,7 @@ async fn level(home: &Home, args: &CheckArgs) -> Result<Level, Fail> {
 }
 
 /// Containers of the image that is asked for.
-async fn containers(home: &Home, args: &CheckArgs, slots: usize) -> Result<Arc<Containers>, Fail> {
+pub(crate) async fn containers(home: &Home, args: &SandboxArgs, slots: usize) -> Result<Arc<Containers>, Fail> {
     let image = args.image.as_deref().unwrap_or_default();
     let engine = Engine::connect(args.engine.as_deref())
         .await
@@ -372,42 +391,14 @@ fn toolchains_here(home: &Home, targets: Vec<TargetSpec>) -> Result<Vec<(TargetS
     targets.into_iter().map(find).collect()
 }
 
-fn record(plan: &Plan, id: &RunId) -> RunRecord {
-    let states = plan.states.states.iter().map(|state| (state.commit.to_string(), state.tree.to_string())).collect();
-    let request = Request { targets: plan.targets.iter().map(|(spec, _)| spec.clone()).collect(), states };
-    RunRecord {
-        id: id.clone(),
-        phase: Phase::Running,
-        pid: std::process::id(),
-        started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        command: std::env::args().collect(),
-        series: plan.series.name.clone(),
-        repo: plan.repo.clone(),
-        objects: plan.objects.clone(),
-        targets: plan
-            .targets
-            .iter()
-            .map(|(spec, toolchain)| TargetProgress {
-                name: spec.name.to_string(),
-                digest: spec.digest(&toolchain.digest).to_string(),
-                settled: 0,
-                failing: 0,
-            })
-            .collect(),
-        states: u32::try_from(plan.states.states.len()).unwrap_or(u32::MAX),
-        request: serde_json::to_value(request).unwrap_or_default(),
-    }
-}
-
 async fn work(
     home: &Home,
     plan: &Plan,
+    launcher: &Launcher,
     mut record: RunRecord,
     runs: &Runs,
-    reuse: bool,
-    start: Instant,
 ) -> Result<(Gathered, Option<u64>), Fail> {
-    let commands = plan.targets.iter().any(|(spec, _)| matches!(spec.build, Build::Command { .. }));
+    let commands = plan.commands();
     let targets: Vec<Target> = plan
         .targets
         .iter()
@@ -416,12 +407,12 @@ async fn work(
             folder_key: DigestBuilder::new("bombproof/folder/v1")
                 .field(spec.digest(&toolchain.digest).to_string().as_bytes())
                 .field(plan.repo.as_os_str().as_encoded_bytes())
-                .field(plan.launcher.level().name().as_bytes())
+                .field(launcher.level().name().as_bytes())
                 .finish(),
             toolchain: toolchain.digest,
         })
         .collect();
-    let jobs = match &plan.launcher {
+    let jobs = match launcher {
         Launcher::Here(_) => Jobs::new(plan.slots),
         Launcher::Containers(_) => Jobs::shared(plan.slots, home),
     };
@@ -429,10 +420,10 @@ async fn work(
     let trees: Arc<dyn TreeSource> = Arc::new(GitTrees::open(&plan.objects));
     let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()));
     let cache: Arc<dyn ActionCache> = Arc::new(Complete::new(FileActions::at(home.actions()), Arc::clone(&cas)));
-    let alone = !commands && action::supported(plan.launcher.level());
+    let alone = !commands && action::supported(launcher.level());
     let compiles = alone.then(|| {
         Arc::new(Compiles {
-            actions: Arc::new(Actions::new(plan.launcher.clone(), home, Arc::clone(&cas), Arc::clone(&jobs))),
+            actions: Arc::new(Actions::new(launcher.clone(), home, Arc::clone(&cas), Arc::clone(&jobs))),
             cache: Arc::clone(&cache),
             manifests: Arc::new(FileManifests::at(home.manifests())),
             files: Arc::new(Files::new(Arc::clone(&cas))),
@@ -440,7 +431,7 @@ async fn work(
     });
     let actions = compiles.as_ref().map(|compiles| Arc::clone(&compiles.actions));
     let worker = Arc::new(Worker {
-        launcher: plan.launcher.clone(),
+        launcher: launcher.clone(),
         jobs,
         home: home.clone(),
         source: Arc::clone(&trees),
@@ -465,74 +456,30 @@ async fn work(
         toolchains: plan.targets.iter().map(|(_, toolchain)| toolchain.digest).collect(),
         roots: Roots { source: action::SOURCE.to_owned(), output: action::OUTPUT.to_owned() },
     });
-    let executor = Local(worker);
-    let todo = Work {
-        targets: plan.targets.iter().map(|(spec, toolchain)| spec.digest(&toolchain.digest)).collect(),
-        parallel: commands,
-        trees: plan.states.states.iter().map(|state| state.tree.clone()).collect(),
-        mode: plan.mode,
-        slots: plan.slots,
-        reuse,
-    };
+    let executor = Here(worker);
     let results = FileResults::at(home.results());
-    let (events, mut seen) = mpsc::unbounded_channel();
     let (stop, cancel) = watch::channel(false);
-    let subjects: Vec<String> = std::iter::once("base".to_owned())
-        .chain(plan.series.patches.iter().map(|patch| patch.subject.clone()))
-        .collect();
     let names = plan.targets.iter().map(|(spec, _)| spec.name.to_string()).collect();
-    let mut progress = Progress::new(subjects, names);
-    let running = async {
-        let mut gathered =
-            dispatcher::run(&todo, &results, &executor, planning.as_ref(), &events, cancel.clone()).await?;
-        if let Some(asked) = plan.audit.filter(|_| !gathered.interrupted) {
-            let graphs = planning.as_ref().map(|planning| &*planning.graphs);
-            let kept = dispatcher::Kept { results: &results, graphs };
-            dispatcher::audit(&todo, asked, &mut gathered, kept, &executor, &events, cancel).await?;
-        }
-        Ok::<_, FileError>(gathered)
-    };
-    tokio::pin!(running);
-    let mut saved = Instant::now();
+    let mut progress = Progress::new(plan.subjects(), names);
     let mut terminated =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Fail::machine)?;
-    let ended = loop {
-        tokio::select! {
-            ended = &mut running => break ended,
-            Some(event) = seen.recv() => {
-                note(&mut record, &event);
-                progress.show(&event);
-                // Results are stored one by one anyway; this is for 'status' only.
-                if saved.elapsed().as_secs() >= 2 && matches!(event, Event::Settled { .. }) {
-                    saved = Instant::now();
-                    // Only 'status' misses it; the end of the run says what could not be kept.
-                    let _ = runs.save(&record);
-                }
+    let signals = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminated.recv() => {}
             }
-            _ = tokio::signal::ctrl_c() => {
-                let _ = stop.send(true);
-            }
-            _ = terminated.recv() => {
-                let _ = stop.send(true);
-            }
+            let _ = stop.send(true);
         }
-    };
-    while let Ok(event) = seen.try_recv() {
-        note(&mut record, &event);
-        progress.show(&event);
-    }
+    });
+    let means = Means { executor: &executor, planning: planning.as_ref(), results: &results, runs };
+    let mut show = |event: &Event| progress.show(&event.into());
+    let ended = run::carry_out(plan, &means, &mut record, cancel, &mut show).await;
+    signals.abort();
     progress.end();
     let mut gathered =
         ended.map_err(|error| Fail::machine(error).hint(Some("what was settled is kept; the same command goes on")))?;
-    record.phase =
-        if gathered.interrupted && gathered.refused.is_none() { Phase::Interrupted } else { Phase::Finished };
-    if let Err(error) = runs.save(&record) {
-        gathered.notes.push(format!("the end of the run could not be stored: {error}"));
-    }
-    if !reuse {
-        gathered.notes.push("results of earlier runs were not used".to_owned());
-    }
-    match &plan.launcher {
+    match launcher {
         Launcher::Here(Level::None) => gathered.notes.push("built without a sandbox, as asked".to_owned()),
         Launcher::Here(Level::Landlock) => {
             gathered.notes.push("the sandbox (Landlock) does not shut the network off".to_owned());
@@ -544,92 +491,7 @@ async fn work(
             }
         }
     }
-    let _ = start;
     Ok((gathered, actions.and_then(|actions| actions.median_beside_us())))
-}
-
-fn note(record: &mut RunRecord, event: &Event) {
-    if let Event::Settled { target, result, .. } = event
-        && let Some(progress) = record.targets.get_mut(*target)
-    {
-        progress.settled += 1;
-        progress.failing += u32::from(matches!(result.outcome, Outcome::Failed(_)));
-    }
-}
-
-fn report_of(plan: &Plan, id: &RunId, gathered: &Gathered, start: Instant) -> Report {
-    let duration = start.elapsed();
-    let states: Vec<StateFacts> = plan
-        .states
-        .states
-        .iter()
-        .map(|state| StateFacts { changes: state.changes.clone(), not_applied: state.not_applied.clone() })
-        .collect();
-    let targets: Vec<TargetFacts<'_>> = plan
-        .targets
-        .iter()
-        .enumerate()
-        .map(|(index, (spec, _))| TargetFacts {
-            name: spec.name.clone(),
-            command: matches!(spec.build, Build::Command { .. }),
-            results: gathered.results[index].iter().map(Option::as_deref).collect(),
-            cached: gathered.cached[index].clone(),
-            // A state that was built in an earlier run has its log there.
-            logs: (0..states.len())
-                .map(|state| {
-                    let log = Worker::log_name(spec, PatchIndex::from_usize(state));
-                    if gathered.cached[index][state] { String::new() } else { format!("runs/{id}/logs/{log}") }
-                })
-                .collect(),
-        })
-        .collect();
-    let base = &plan.states.states[0];
-    let patches = plan.series.patches.iter().zip(&plan.states.states[1..]).zip(1..);
-    let frame = Frame {
-        run: Run {
-            id: id.clone(),
-            started_at: humantime::format_rfc3339_seconds(SystemTime::now() - duration).to_string(),
-            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            mode: plan.mode.name().to_owned(),
-            sandbox: plan.launcher.level().name().to_owned(),
-            finished: !gathered.interrupted,
-            notes: gathered.notes.clone(),
-        },
-        series: SeriesInfo {
-            name: plan.series.name.clone(),
-            base: BaseInfo {
-                commit: base.commit.to_string(),
-                tree: base.tree.to_string(),
-                name: plan.states.base.clone(),
-            },
-            patches: patches
-                .map(|((patch, state), index)| PatchInfo {
-                    index: PatchIndex(index),
-                    subject: patch.subject.clone(),
-                    author: patch.author.clone(),
-                    source: patch.source.clone(),
-                    tree: state.tree.to_string(),
-                    upstream: patch.upstream.clone(),
-                    fuzz: state.fuzz.clone(),
-                    not_applied: state.not_applied.clone(),
-                })
-                .collect(),
-        },
-        targets: plan
-            .targets
-            .iter()
-            .enumerate()
-            .map(|(index, (spec, toolchain))| {
-                let first = gathered.results[index].first().and_then(Option::as_deref);
-                target_info(spec, toolchain, first)
-            })
-            .collect(),
-        slots: u32::try_from(plan.slots).unwrap_or(u32::MAX),
-    };
-    build(
-        frame,
-        &Facts { states: &states, targets: &targets, asked: &gathered.asked, search: plan.mode == Mode::Search },
-    )
 }
 
 /// The most memory that this process held, as the kernel counts it (`VmHWM`, proc(5)).
@@ -637,37 +499,6 @@ fn peak_memory_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-fn target_info(spec: &TargetSpec, toolchain: &Toolchain, base: Option<&StateResult>) -> TargetInfo {
-    let not_effective = base
-        .map(|result| {
-            let lines = result.not_effective.iter();
-            lines
-                .map(|(symbol, (asked, got))| {
-                    format!("{symbol}={asked} (got: {})", if got == "n" { "not set" } else { got })
-                })
-                .collect()
-        })
-        .unwrap_or_default();
-    match &spec.build {
-        Build::Command { command } => TargetInfo {
-            name: spec.name.clone(),
-            arch: String::new(),
-            config: String::new(),
-            toolchain: String::new(),
-            goals: vec![command.clone()],
-            not_effective,
-        },
-        Build::Kbuild(kbuild) => TargetInfo {
-            name: spec.name.clone(),
-            arch: kbuild.arch.kernel_name().to_owned(),
-            config: request::config_name(&kbuild.base_config, &kbuild.fragments),
-            toolchain: toolchain.version.clone(),
-            goals: kbuild.goals.clone(),
-            not_effective,
-        },
-    }
 }
 
 /// Renders a report and writes it where it shall go, whole or not at all.

@@ -12,13 +12,16 @@ use clap::Parser;
 mod args;
 mod cache;
 mod check;
+mod coordinator;
 mod doctor;
 mod fail;
+mod farm;
 mod pki;
 mod progress;
 mod reproduce;
 mod request;
 mod stored;
+mod worker;
 
 use args::{Cli, Command};
 use fail::Fail;
@@ -76,12 +79,25 @@ fn run(command: Command) -> Result<u8, Fail> {
     let home = bombproof_store::home::Home::from_environment(|name| std::env::var_os(name).map(Into::into))
         .map_err(Fail::request)?;
     match command {
+        Command::Check(args) if args.reach.coordinator.is_some() => farm::check(&args),
         Command::Check(args) => check::run(&home, args),
-        Command::Gate(args) => check::run(&home, args::CheckArgs { mode: args::ModeArg::Tip, ..args }),
-        Command::List => stored::list(&home),
+        Command::Gate(args) => {
+            let args = args::CheckArgs { mode: args::ModeArg::Tip, ..args };
+            if args.reach.coordinator.is_some() { farm::check(&args) } else { check::run(&home, args) }
+        }
+        Command::Submit(args) => farm::submit(&args),
+        Command::Watch(args) => farm::watch(&args),
+        Command::Cancel(args) => farm::cancel(&args),
+        Command::List(reach) if reach.coordinator.is_some() => farm::list(&reach),
+        Command::List(_) => stored::list(&home),
+        Command::Status(args) if args.reach.coordinator.is_some() => farm::status(&args),
         Command::Status(args) => stored::status(&home, &args),
+        Command::Report(args) if args.run.reach.coordinator.is_some() => farm::report(&args),
         Command::Report(args) => stored::report(&home, &args),
+        Command::Explain(args) if args.reach.coordinator.is_some() => farm::explain(&args),
         Command::Explain(args) => stored::explain(&home, &args),
+        Command::Coordinator(args) => coordinator::run(&home, &args),
+        Command::Worker(args) => worker::run(&home, &args),
         Command::Reproduce(args) => reproduce::run(&home, &args),
         Command::Doctor(args) => doctor::run(&home, &args),
         Command::Cache(command) => cache::run(&home, &command),

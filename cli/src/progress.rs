@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use bombproof_coordinator::dispatcher::Event;
 use bombproof_core::id::PatchIndex;
-use bombproof_core::outcome::{Audited, Outcome, StateResult};
+use bombproof_core::outcome::{Audited, Outcome};
+use bombproof_core::submission::Seen;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
@@ -102,24 +102,24 @@ impl Progress {
     }
 
     /// Takes an event in.
-    pub(crate) fn show(&mut self, event: &Event) {
+    pub(crate) fn show(&mut self, event: &Seen) {
         match event {
-            Event::Planned { states } => {
+            Seen::Planned { states } => {
                 self.total = *states;
                 for line in &self.lines {
                     line.bar.set_length(u64::try_from(*states).unwrap_or(0));
                 }
             }
-            Event::Started(job) => {
-                let subject = self.subjects.get(job.state.as_usize()).cloned().unwrap_or_default();
-                if let Some(line) = self.lines.get_mut(job.target) {
+            Seen::Started { target, state } => {
+                let subject = self.subjects.get(state.as_usize()).cloned().unwrap_or_default();
+                if let Some(line) = self.lines.get_mut(*target) {
                     line.started.get_or_insert_with(Instant::now);
                     let left = line.left(self.total);
                     line.bar.set_message(format!("{}{left}  {subject}", line.found()));
                 }
             }
-            Event::Settled { target, state, result, cached } => self.settled(*target, *state, result, *cached),
-            Event::Audited { target, state, audited } => {
+            Seen::Settled { target, state, outcome, cached } => self.settled(*target, *state, outcome, *cached),
+            Seen::Audited { target, state, audited } => {
                 let name = self.lines.get(*target).map(|line| line.name.clone()).unwrap_or_default();
                 match audited {
                     Audited::Equal => self.say(&format!("  {name}: state {state} audited, plain make agrees"), false),
@@ -137,7 +137,7 @@ impl Progress {
         }
     }
 
-    fn settled(&mut self, target: usize, state: PatchIndex, result: &StateResult, cached: bool) {
+    fn settled(&mut self, target: usize, state: PatchIndex, outcome: &Outcome, cached: bool) {
         let total = self.total;
         let patches = self.subjects.len().saturating_sub(1);
         let subject = self.subjects.get(state.as_usize()).cloned().unwrap_or_default();
@@ -146,7 +146,7 @@ impl Progress {
         line.built += usize::from(!cached);
         line.bar.inc(1);
         let mut news = None;
-        match &result.outcome {
+        match outcome {
             Outcome::Failed(failures) => {
                 line.broken += 1;
                 let before = state.previous().and_then(|before| line.failing.get(before.as_usize())).cloned();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bombproof_core::id::TargetName;
-use bombproof_core::target::{Arch, BaseConfig, Build, Compiler, Fragment, Kbuild, TargetSpec};
+use bombproof_core::target::{Arch, BaseConfig, Build, Compiler, Fragment, Kbuild, TargetSpec, config_name};
 use serde::Deserialize;
 
 use crate::args::TargetArgs;
@@ -211,14 +211,4 @@ fn read(path: &Path) -> Result<String, Fail> {
     }
     let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
     String::from_utf8(text).map_err(|_| failed("it is not text".to_owned()))
-}
-
-/// `tinyconfig+rdma.config`.
-pub(crate) fn config_name(base: &BaseConfig, fragments: &[Fragment]) -> String {
-    let base = match base {
-        BaseConfig::Goal(goal) => goal.clone(),
-        BaseConfig::File(file) => file.name.clone(),
-    };
-    let safe = |text: &str| text.replace(['/', ' '], "_");
-    fragments.iter().fold(safe(&base), |name, fragment| format!("{name}+{}", safe(&fragment.name)))
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use bombproof_coordinator::run::Request;
 use bombproof_core::diagnostic::Severity;
 use bombproof_core::digest::Digest;
 use bombproof_core::id::{Oid, PatchIndex, TargetName};
@@ -13,7 +14,7 @@ use bombproof_store::results::{FileResults, ResultKey, ResultStore};
 use bombproof_store::runs::{Phase, RunError, RunRecord, Runs};
 
 use crate::args::{OneArgs, ReportArgs, RunArg};
-use crate::check::{Request, deliver};
+use crate::check::deliver;
 use crate::fail::{CLEAN, Fail};
 
 /// Compiled units that `explain` names.
@@ -136,6 +137,12 @@ pub(crate) fn one(home: &Home, args: &OneArgs) -> Result<One, Fail> {
 }
 
 pub(crate) fn explain(home: &Home, args: &OneArgs) -> Result<u8, Fail> {
+    crate::print(&explanation(home, args)?);
+    Ok(CLEAN)
+}
+
+/// The evidence for one patch on one target, in words.
+pub(crate) fn explanation(home: &Home, args: &OneArgs) -> Result<String, Fail> {
     let one = one(home, args)?;
     let (report, patch) = (&one.report, one.patch);
     let name = report.targets[one.target].name.clone();
@@ -196,8 +203,7 @@ pub(crate) fn explain(home: &Home, args: &OneArgs) -> Result<u8, Fail> {
             let _ = writeln!(out, "    {line}");
         }
     }
-    crate::print(&out);
-    Ok(CLEAN)
+    Ok(out)
 }
 
 fn verdict_words(verdict: Verdict) -> &'static str {

@@ -24,6 +24,7 @@ pub mod command;
 pub mod files;
 pub mod jobs;
 pub mod kbuild;
+pub mod remote;
 pub mod sandbox;
 pub mod shim;
 pub mod toolchain;
@@ -103,17 +104,6 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The log of a state, below the folder of logs.
-    pub fn log_name(target: &TargetSpec, state: PatchIndex) -> String {
-        let safe: String = target
-            .name
-            .as_str()
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+') { c } else { '_' })
-            .collect();
-        format!("{safe}/{state}.log")
-    }
-
     /// Builds one state of a target in a lane; stops at once when `cancel` turns true.
     pub async fn build(&self, order: Order, cancel: watch::Receiver<bool>) -> Built {
         let attempt = self.attempt(order, cancel).await;
@@ -168,7 +158,7 @@ impl Worker {
         let Build::Kbuild(kbuild) = &what.spec.build else {
             return Err(Trouble::Request { detail: "only kernel builds can be audited".to_owned() });
         };
-        let log = self.logs.join(Self::log_name(&what.spec, state)).with_extension("audit.log");
+        let log = self.logs.join(what.spec.log_name(state)).with_extension("audit.log");
         if let Some(folder) = log.parent() {
             std::fs::create_dir_all(folder).map_err(|error| disk(&error))?;
         }
@@ -219,7 +209,7 @@ impl Worker {
             .targets
             .get(target)
             .ok_or_else(|| Trouble::Internal { detail: format!("there is no target {target}") })?;
-        let log = self.logs.join(Self::log_name(&what.spec, state)).with_extension(ending);
+        let log = self.logs.join(what.spec.log_name(state)).with_extension(ending);
         if let Some(folder) = log.parent() {
             std::fs::create_dir_all(folder).map_err(|error| disk(&error))?;
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bombproof_core::digest::{Digest, DigestBuilder};
+pub use bombproof_core::target::Toolchain;
 use bombproof_core::target::{Build, Compiler, Kbuild, TargetSpec};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -24,15 +25,6 @@ pub struct MissingTool {
     pub program: String,
     /// The line that installs it, where one is known.
     pub install: Option<String>,
-}
-
-/// A compiler that was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Toolchain {
-    /// Its first line of `--version`.
-    pub version: String,
-    /// Of the contents of all programs that decide what it makes.
-    pub digest: Digest,
 }
 
 /// A program that builds need, and the Debian package that holds it.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::future::Future;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -66,6 +67,8 @@ pub(super) async fn run(
     match said.lines().last().and_then(|line| serde_json::from_str::<Word>(line).ok()) {
         Some(Word::Ended(code, usage)) => Ok(End::Exited(code, usage)),
         Some(Word::Refused(why)) => Err(SandboxError::Failed(why)),
+        // Nobody but the machine kills it: the memory is full, or somebody at a terminal.
+        None if status.signal().is_some() => Err(SandboxError::Killed(format!("the helper of the sandbox, {status}"))),
         None => Err(SandboxError::Failed(format!("the helper ended without a word ({status})"))),
     }
 }

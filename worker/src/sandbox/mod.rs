@@ -209,6 +209,9 @@ pub enum SandboxError {
     /// The image is not the one that the worker began with.
     #[error("{0}")]
     Image(String),
+    /// It was killed with all that ran in it.
+    #[error("it was killed: {0}")]
+    Killed(String),
 }
 
 impl From<SandboxError> for Trouble {
@@ -216,6 +219,7 @@ impl From<SandboxError> for Trouble {
         match error {
             SandboxError::Failed(detail) => Self::Sandbox { detail },
             SandboxError::Image(detail) => Self::Toolchain { detail },
+            SandboxError::Killed(detail) => Self::Killed { detail },
         }
     }
 }

@@ -1,0 +1,90 @@
+//! `worker`: builds what a coordinator says.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bombproof_core::digest::Digest;
+use bombproof_core::id::WorkerId;
+use bombproof_store::home::Home;
+use bombproof_worker::remote::{self, Log, RemoteWorkerError, Settings};
+use bombproof_worker::sandbox::Launcher;
+use tokio::sync::watch;
+
+use crate::args::{SandboxArg, WorkerArgs};
+use crate::check::{containers, level, timestamp};
+use crate::fail::{CLEAN, Fail};
+use crate::{farm, say};
+
+/// Runs a worker until it is told to end and everything is given back.
+pub(crate) fn run(home: &Home, args: &WorkerArgs) -> Result<u8, Fail> {
+    let home = args.home.as_deref().map_or_else(|| home.clone(), Home::at);
+    home.prepare().map_err(Fail::request)?;
+    let own = std::thread::available_parallelism().map_or(1, usize::from);
+    let slots = args.slots.map_or(own, usize::from);
+    // Threads wait for the coordinator in the middle of a step.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(4 + 2 * slots.min(64))
+        .build()
+        .map_err(Fail::machine)?;
+    let done = runtime.block_on(serve(&home, args, slots));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    done.map(|()| CLEAN)
+}
+
+/// The machine's name, and a few digits of its state folder.
+fn default_name(home: &Home) -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let place: &Path = home.root();
+    let digits: String = Digest::of(place.as_os_str().as_encoded_bytes()).short().chars().take(6).collect();
+    format!("{}-{digits}", host.unwrap_or_else(|| "worker".to_owned()))
+}
+
+async fn serve(home: &Home, args: &WorkerArgs, slots: usize) -> Result<(), Fail> {
+    let connection = farm::connection(&args.reach)?;
+    let launcher = match args.sandbox.sandbox {
+        SandboxArg::Container => Launcher::Containers(containers(home, &args.sandbox, slots).await?),
+        SandboxArg::Auto | SandboxArg::Namespaces | SandboxArg::Bubblewrap | SandboxArg::Landlock => {
+            Launcher::Here(level(home, &args.sandbox).await?)
+        }
+    };
+    let name = args.name.clone().unwrap_or_else(|| default_name(home));
+    let log: Log = Arc::new(|line: &str| say(&format!("{} {line}", timestamp(std::time::SystemTime::now()))));
+    log(&format!("worker '{name}', {slots} slots, sandbox {}, for {}", launcher.level().name(), connection.url()));
+    let (drain, drained) = watch::channel(0_u32);
+    let mut terminated =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Fail::machine)?;
+    let signals = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminated.recv() => {}
+            }
+            drain.send_modify(|times| *times += 1);
+        }
+    });
+    let settings = Settings {
+        name: WorkerId(name),
+        connection,
+        home: home.clone(),
+        launcher: launcher.clone(),
+        slots,
+        grace: Duration::from_secs(args.grace),
+        log,
+    };
+    let served = remote::serve(settings, drained).await;
+    signals.abort();
+    if let Launcher::Containers(containers) = &launcher {
+        containers.close().await;
+    }
+    served.map_err(|error| match error {
+        error @ (RemoteWorkerError::Sandbox(_) | RemoteWorkerError::Refused(_) | RemoteWorkerError::Replaced(_)) => {
+            Fail::request(error)
+        }
+        error @ (RemoteWorkerError::Remote(_)
+        | RemoteWorkerError::Unfit(_)
+        | RemoteWorkerError::Wire(_)
+        | RemoteWorkerError::Machine(_)) => Fail::machine(error),
+    })
+}
