@@ -37,13 +37,19 @@ pub struct Known {
 /// Waits for one job.
 struct Waiter {
     ticket: u64,
+    series: SeriesId,
     answer: oneshot::Sender<Answered>,
+}
+
+/// A job that somebody waits for.
+struct Held {
+    order: Arc<Order>,
+    waiters: Vec<Waiter>,
 }
 
 struct Inner {
     farm: Farm,
-    orders: HashMap<JobId, Arc<Order>>,
-    waiting: HashMap<(JobId, SeriesId), Vec<Waiter>>,
+    held: HashMap<JobId, Held>,
     /// What workers gave, by digest, while the queue is told of it.
     given: HashMap<Digest, Arc<Done>>,
     calls: HashMap<WorkerId, Arc<Notify>>,
@@ -82,8 +88,7 @@ impl Leader {
         let tick = Duration::from_millis(TICK_MS.min(config.lease_ms / 4).max(10));
         let inner = Inner {
             farm: Farm::new(epoch, config, Millis(0)),
-            orders: HashMap::new(),
-            waiting: HashMap::new(),
+            held: HashMap::new(),
             given: HashMap::new(),
             calls: HashMap::new(),
             workers: BTreeMap::new(),
@@ -116,20 +121,21 @@ impl Leader {
         let Effects { answer, settled, wake, notices } = inner.farm.step(event, self.now());
         for settlement in settled {
             inner.settled += 1;
-            inner.orders.remove(&settlement.job);
-            for series in settlement.waiters {
-                let answered = match &settlement.settled {
-                    Settled::Result { digest, .. } => match inner.given.get(digest) {
-                        Some(done) => Ok(Arc::clone(done)),
-                        None => Err(Trouble::Internal { detail: "a result is not at hand".to_owned() }),
-                    },
-                    Settled::Trouble { trouble, .. } => Err(trouble.clone()),
-                    Settled::Closed => Err(Trouble::Interrupted),
-                };
-                for waiter in inner.waiting.remove(&(settlement.job, series)).unwrap_or_default() {
-                    // Who does not wait any more does not need it.
-                    let _ = waiter.answer.send(answered.clone());
-                }
+            let answered = match &settlement.settled {
+                Settled::Result { digest, .. } => match inner.given.get(digest) {
+                    Some(done) => Ok(Arc::clone(done)),
+                    None => Err(Trouble::Internal { detail: "a result is not at hand".to_owned() }),
+                },
+                Settled::Trouble { trouble, .. } => Err(trouble.clone()),
+                Settled::Closed => Err(Trouble::Interrupted),
+            };
+            let Some(held) = inner.held.get_mut(&settlement.job) else { continue };
+            for waiter in held.waiters.extract_if(.., |waiter| settlement.waiters.contains(&waiter.series)) {
+                // Who does not wait any more does not need it.
+                let _ = waiter.answer.send(answered.clone());
+            }
+            if held.waiters.is_empty() {
+                inner.held.remove(&settlement.job);
             }
         }
         for worker in wake {
@@ -155,9 +161,10 @@ impl Leader {
     pub fn close(&self, series: &SeriesId) {
         let mut inner = self.lock();
         self.tell(&mut inner, Event::SeriesCancelled { series: series.clone() });
-        inner.waiting.retain(|(_, of), _| of != series);
-        let Inner { orders, waiting, .. } = &mut *inner;
-        orders.retain(|job, _| waiting.keys().any(|(wanted, _)| wanted == job));
+        inner.held.retain(|_, held| {
+            held.waiters.retain(|waiter| waiter.series != *series);
+            !held.waiters.is_empty()
+        });
     }
 
     /// Waits for a job until it is settled, or until `cancel` turns true: it is not wanted any more then.
@@ -177,8 +184,9 @@ impl Leader {
             let mut inner = self.lock();
             inner.tickets += 1;
             let ticket = inner.tickets;
-            inner.orders.entry(job).or_insert_with(|| Arc::new(order));
-            inner.waiting.entry((job, series.clone())).or_default().push(Waiter { ticket, answer });
+            let held = inner.held.entry(job);
+            let held = held.or_insert_with(|| Held { order: Arc::new(order), waiters: Vec::new() });
+            held.waiters.push(Waiter { ticket, series: series.clone(), answer });
             self.tell(&mut inner, Event::JobWanted { series: series.clone(), job: wanted });
             Want { leader: self, series: series.clone(), job, ticket }
         };
@@ -195,22 +203,21 @@ impl Leader {
 
     fn unwant(&self, series: &SeriesId, job: JobId, ticket: u64) {
         let mut inner = self.lock();
-        let key = (job, series.clone());
-        let Some(waiters) = inner.waiting.get_mut(&key) else { return };
-        waiters.retain(|waiter| waiter.ticket != ticket);
-        if !waiters.is_empty() {
+        let Some(held) = inner.held.get_mut(&job) else { return };
+        let before = held.waiters.len();
+        held.waiters.retain(|waiter| waiter.ticket != ticket);
+        if held.waiters.len() == before || held.waiters.iter().any(|waiter| waiter.series == *series) {
             return;
         }
-        inner.waiting.remove(&key);
-        self.tell(&mut inner, Event::JobUnwanted { series: series.clone(), job });
-        if !inner.waiting.keys().any(|(wanted, _)| *wanted == job) {
-            inner.orders.remove(&job);
+        if held.waiters.is_empty() {
+            inner.held.remove(&job);
         }
+        self.tell(&mut inner, Event::JobUnwanted { series: series.clone(), job });
     }
 
     /// What a job is, as long as somebody wants it.
     pub fn order(&self, job: &JobId) -> Option<Arc<Order>> {
-        self.lock().orders.get(job).cloned()
+        self.lock().held.get(job).map(|held| Arc::clone(&held.order))
     }
 
     /// A worker calls; `given` are the results that it names, by digest. Waits until there is something for it, or it is time to
@@ -248,8 +255,8 @@ impl Leader {
         let mut inner = self.lock();
         for finished in &mut call.report.finished {
             let Ended::Result { digest } = &finished.ended else { continue };
-            let (Some(done), Some(order)) = (given.get(digest), inner.orders.get(&finished.job)) else { continue };
-            if !done.answers(order) {
+            let (Some(done), Some(held)) = (given.get(digest), inner.held.get(&finished.job)) else { continue };
+            if !done.answers(&held.order) {
                 let detail = "a worker gave an answer to another question".to_owned();
                 finished.ended = Ended::Trouble(Trouble::Internal { detail });
             }
