@@ -1,8 +1,8 @@
 //! The worker of a farm: dials out to a coordinator, does what it is told, and gives back what that gave.
 //!
-//! One loop calls the coordinator and says everything that this worker does ([`board`]); the answer says what it should be doing.
+//! One loop calls the coordinator and says everything that this worker does (`board`); the answer says what it should be doing.
 //! Calls may be lost, repeated or answered late: nothing is begun twice, and what has ended is told until it is noted. The
-//! work itself ([`run`]) is that of one machine.
+//! work itself (`run`) is that of one machine.
 
 mod board;
 mod known;
