@@ -194,6 +194,15 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Fail> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+
+    use bombproof_coordinator::services::BlobPlane;
+    use bombproof_coordinator::services::auth::Auth;
+    use bombproof_coordinator::services::server::{Security, ServerTls, serve};
+    use bombproof_core::digest::BlobDigest;
+    use bombproof_store::action_cache::MemoryActions;
+    use bombproof_store::cas::MemoryCas;
+    use bombproof_store::remote::{Connection, RemoteBlobs, Tls};
 
     use super::*;
 
@@ -221,6 +230,35 @@ mod tests {
         let before = std::fs::read(dir.join("server.pem")).unwrap();
         server(&dir, &["farm.example".to_owned(), "10.0.0.1".to_owned()]).unwrap();
         assert_ne!(std::fs::read(dir.join("server.pem")).unwrap(), before);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_made_here_is_believed_by_a_server_and_its_callers() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        init(dir, &[]).unwrap();
+        client(dir, "builder-1", &[Role::Worker]).unwrap();
+        client(dir, "ann", &[Role::Submit]).unwrap();
+        // Made again, by an authority that is read from its key alone.
+        server(dir, &["farm.example".to_owned()]).unwrap();
+        let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+        let tls = ServerTls { certificate: read("server.pem"), key: read("server.key"), callers: Some(read("ca.pem")) };
+        let auth = Auth::listed(&dir.join("access")).unwrap();
+        let security = Security { auth, tls: Some(tls), open_to_network: false };
+        let (cas, actions) = (Arc::new(MemoryCas::default()), Arc::new(MemoryActions::default()));
+        let plane = BlobPlane::new(cas, actions, dir.join("uploads")).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        tokio::spawn(serve(listener, security, plane.routes(), std::future::pending()));
+        let ask = async |name: &str| {
+            let identity = Some((read(&format!("{name}.pem")), read(&format!("{name}.key"))));
+            let tls = Tls { ca: read("ca.pem"), identity, name: None };
+            let blobs = RemoteBlobs::new(&Connection::to(&url).tls(Some(tls)))?;
+            blobs.missing(&[BlobDigest::of(b"x")]).await
+        };
+        assert_eq!(ask("builder-1").await.unwrap(), [BlobDigest::of(b"x")]);
+        let error = ask("ann").await.unwrap_err().to_string();
+        assert!(error.contains("'ann' may not"), "{error}");
     }
 
     #[test]

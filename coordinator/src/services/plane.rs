@@ -104,6 +104,11 @@ impl BlobPlane {
         Ok(Self { shared: Arc::new(Shared { cas, actions, uploads, limits, instance, disk }) })
     }
 
+    /// The four services alone.
+    pub fn routes(&self) -> Routes {
+        self.add_to(Routes::default())
+    }
+
     /// Adds the four services to those that a server has.
     pub fn add_to(&self, routes: Routes) -> Routes {
         let bytes = self.shared.limits.message_bytes;
