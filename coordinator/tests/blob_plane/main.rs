@@ -7,6 +7,7 @@ mod actions;
 mod blobs;
 mod casd;
 mod cuts;
+mod restarts;
 mod served;
 mod streams;
 mod tls;
