@@ -39,7 +39,7 @@ mod walk;
 
 pub use walk::CasStats;
 
-/// A use is written down when the last one on file is older: once an hour for each blob at most.
+/// A use is written down when the last one on file is older: by default once an hour for each blob at most.
 const REFRESH: Duration = Duration::from_secs(3600);
 /// What was used in the last minutes is not evicted: whoever put or found it may be about to need it.
 const GRACE: Duration = Duration::from_secs(600);
@@ -69,6 +69,7 @@ pub struct DiskCas {
     folder: PathBuf,
     durable: bool,
     grace: Duration,
+    refresh: Duration,
     /// Files whose content was right when they were last changed at this time.
     known: RwLock<HashMap<(Digest, Form), SystemTime>>,
     damaged: AtomicU64,
@@ -78,7 +79,7 @@ impl DiskCas {
     /// Blobs in this folder, which is made when it is needed.
     pub fn at(folder: PathBuf) -> Self {
         let (known, damaged) = (RwLock::default(), AtomicU64::new(0));
-        Self { folder, durable: false, grace: GRACE, known, damaged }
+        Self { folder, durable: false, grace: GRACE, refresh: REFRESH, known, damaged }
     }
 
     /// Syncs every blob before it gets its name.
@@ -91,6 +92,13 @@ impl DiskCas {
     #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
+    }
+
+    /// How old the last use on file may be before another one is written down; an hour by default. Where those who use the
+    /// blobs cannot pin them, it has to be well below [`DiskCas::grace`]: what they were told is there stays as long as that.
+    #[must_use]
+    pub fn refresh(self, refresh: Duration) -> Self {
+        Self { refresh, ..self }
     }
 
     /// The folder.
@@ -169,7 +177,7 @@ impl DiskCas {
     /// Writes down that a blob is in use, if that was last done long ago. What cannot be marked can be read all the same.
     fn used(&self, hash: &Digest, form: Form, path: &Path, last: SystemTime) {
         let now = SystemTime::now();
-        if apart(now, last) < REFRESH {
+        if apart(now, last) < self.refresh {
             return;
         }
         let mark = || {

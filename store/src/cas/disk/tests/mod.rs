@@ -67,6 +67,17 @@ fn a_linked_file_is_that_of_the_store() {
 }
 
 #[test]
+fn what_somebody_was_told_is_there_is_safe_for_a_while_where_uses_are_written_down_often() {
+    let folder = tempfile::tempdir().unwrap();
+    let cas = DiskCas::at(folder.path().join("cas")).refresh(Duration::from_secs(300));
+    let [asked, not] = [b"asked", b"notas"].map(|text| cas.put(text).unwrap());
+    pass(&cas, Duration::from_secs(1800));
+    assert_eq!(cas.missing(&[asked]), []);
+    assert_eq!(cas.gc(0).unwrap().evicted, 1);
+    assert_eq!(cas.missing(&[asked, not]), [not]);
+}
+
+#[test]
 fn a_use_is_written_down_once_an_hour() {
     let (folder, cas) = store();
     let blob = cas.put(b"used").unwrap();
