@@ -7,7 +7,7 @@ ALL_ARCHES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-powerpc64le-linux-
 ENGINE := docker.io mmdebstrap
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build demo images test test-interop test-long test-oracle bench bench-long lint fuzz install
+.PHONY: help build demo images test test-interop test-farm test-long test-oracle bench bench-long lint fuzz install
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -40,6 +40,10 @@ endif
 test-interop: ## the blob plane against buildbox-casd, in both directions (first time: 36 MB to fetch)
 	@scripts/need-rust
 	@scripts/test-interop "$(CACHE)"
+
+test-farm: ## a farm of real processes: equal reports, and what becomes of a series when they are killed
+	@scripts/install-packages $(PACKAGES)
+	cargo test -p bombproof --test farm
 
 test-long: ## hours: long real series against plain git and make; can be stopped and goes on
 	@scripts/install-packages $(PACKAGES) $(ALL_ARCHES)

@@ -357,6 +357,9 @@ pub(crate) struct CoordinatorArgs {
     /// Listen where others can reach it although nothing is encrypted or nobody has to say who they are
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// How much content of builds is kept; what was used longest ago goes
+    #[arg(long, value_name = "SIZE", default_value = "100GiB")]
+    pub(crate) cache_limit: Bytes,
     /// How long a worker may be silent, in milliseconds
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u64).range(50..))]
     pub(crate) lease_ms: Option<u64>,
@@ -378,6 +381,9 @@ pub(crate) struct WorkerArgs {
     pub(crate) home: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) sandbox: SandboxArgs,
+    /// How much content of builds is kept here; what was used longest ago goes
+    #[arg(long, value_name = "SIZE", default_value = "20GiB")]
+    pub(crate) cache_limit: Bytes,
     /// When it is told to end (SIGTERM), what runs may go on for so long, in seconds; then it is given back
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub(crate) grace: u64,

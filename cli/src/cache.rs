@@ -82,6 +82,19 @@ pub(crate) fn keep_within(home: &Home, limit: Bytes) {
     }
 }
 
+/// How often a process that goes on for ever looks after its store.
+const LOOKED_AFTER_EVERY: Duration = Duration::from_secs(600);
+
+/// Keeps the store within its limit for ever.
+pub(crate) async fn look_after(home: Home, limit: Bytes) {
+    loop {
+        tokio::time::sleep(LOOKED_AFTER_EVERY).await;
+        let home = home.clone();
+        // It is done again the next time.
+        let _ = tokio::task::spawn_blocking(move || keep_within(&home, limit)).await;
+    }
+}
+
 fn gc(home: &Home, limit: Bytes, keep_days: u32) -> Result<u8, Fail> {
     let report = DiskCas::at(home.cas()).gc(limit.0).map_err(Fail::machine)?;
     let mut leftovers = report.leftovers;

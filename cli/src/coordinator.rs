@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use crate::args::{CoordinatorArgs, OneArgs, ReachArgs};
 use crate::check::{new_id, timestamp};
 use crate::fail::{CLEAN, Fail};
-use crate::{say, stored};
+use crate::{cache, say, stored};
 
 /// Runs a coordinator until it is told to end.
 pub(crate) fn run(home: &Home, args: &CoordinatorArgs) -> Result<u8, Fail> {
@@ -116,6 +116,7 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         shown(home.root()),
         coordinator.leader().epoch()
     ));
+    tokio::spawn(cache::look_after(home.clone(), args.cache_limit));
     // Calls that are held back and watchers would go on for long: everybody comes again by themselves.
     let server = server::serve(listener, security, routes, std::future::pending());
     let mut terminated =

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::args::{SandboxArg, WorkerArgs};
 use crate::check::{containers, level, timestamp};
 use crate::fail::{CLEAN, Fail};
-use crate::{farm, say};
+use crate::{cache, farm, say};
 
 /// Runs a worker until it is told to end and everything is given back.
 pub(crate) fn run(home: &Home, args: &WorkerArgs) -> Result<u8, Fail> {
@@ -73,6 +73,7 @@ async fn serve(home: &Home, args: &WorkerArgs, slots: usize) -> Result<(), Fail>
         grace: Duration::from_secs(args.grace),
         log,
     };
+    tokio::spawn(cache::look_after(home.clone(), args.cache_limit));
     let served = remote::serve(settings, drained).await;
     signals.abort();
     if let Launcher::Containers(containers) = &launcher {

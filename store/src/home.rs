@@ -11,9 +11,14 @@
 //! manifests/<2 hex>/<62 hex> what compiles were seen to read, by command, toolchain and main source
 //! graphs/<2 hex>/<62 hex>    what builds are made of
 //! containers/                our program as containers have it, locks of workers that have containers
+//! register.redb              of a coordinator: accepted series
+//! repositories/<name>.git    of a coordinator: repositories of its own, which borrow from the operator's
+//! incoming/                  of a coordinator: packs on their way
+//! objects.names              of a worker: which blobs git objects are
+//! logs/                      of a worker: what attempts print
 //! ```
 //!
-//! `results` and `runs` hold what cannot be had again; everything else may be deleted at any time when nothing runs, and is
+//! `results`, `runs` and `register.redb` hold what cannot be had again; everything else may be deleted at any time when nothing runs, and is
 //! made again at the price of work.
 
 use std::fs::File;

@@ -39,6 +39,11 @@ pub use repositories::{Repositories, RepositoryError};
 /// Most series that are worked on at once; the others wait in the register.
 const MAX_RUNNING: usize = 64;
 
+/// Where packs are put while they come.
+pub(crate) fn incoming(home: &Home) -> PathBuf {
+    home.root().join("incoming")
+}
+
 /// What a coordinator is started with.
 pub struct Settings {
     /// Where everything is kept.
@@ -97,6 +102,8 @@ impl Coordinator {
         let Settings { home, repositories, queue, roots, log, timestamp, new_id } = settings;
         let register: Arc<dyn Register> = Arc::new(FileRegister::open(&home.root().join("register.redb"))?);
         let epoch = register.next_epoch()?;
+        // Packs that were on the way when an earlier coordinator ended come again.
+        let _ = std::fs::remove_dir_all(incoming(&home));
         let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()));
         let actions: Arc<dyn ActionCache> = Arc::new(Complete::new(FileActions::at(home.actions()), Arc::clone(&cas)));
         let kept = Kept {

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::{Caller, require};
 use super::{Messages, blocking, chunks, internal, malformed};
-use crate::farm::{Coordinator, Live, RepositoryError, SubmitError, Told};
+use crate::farm::{Coordinator, Live, RepositoryError, SubmitError, Told, incoming};
 
 /// Largest submission as it comes, in bytes.
 const MAX_PACKED_BYTES: usize = 256 << 20;
@@ -155,7 +155,7 @@ impl Incoming {
                 let pack = match &mut self.pack {
                     Some(pack) => pack,
                     None => {
-                        let folder = home.root().join("incoming");
+                        let folder = incoming(home);
                         std::fs::create_dir_all(&folder).map_err(internal)?;
                         self.pack.insert(tempfile::NamedTempFile::new_in(folder).map_err(internal)?)
                     }

@@ -11,6 +11,7 @@ mod offers;
 mod run;
 mod trees;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -85,6 +86,11 @@ pub enum RemoteWorkerError {
     Machine(String),
 }
 
+/// Where attempts have their logs.
+fn logs(home: &Home) -> PathBuf {
+    home.root().join("logs")
+}
+
 struct Serving {
     board: Board,
     runner: Arc<Runner>,
@@ -105,6 +111,8 @@ pub async fn serve(settings: Settings, mut drain: watch::Receiver<u32>) -> Resul
     if !action::supported(launcher.level()) {
         return Err(RemoteWorkerError::Sandbox(launcher.level().name()));
     }
+    // Of attempts of an earlier life, which nobody waits for.
+    let _ = std::fs::remove_dir_all(logs(&home));
     let runtime = Handle::current();
     let channel = connection.channel()?;
     let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()));

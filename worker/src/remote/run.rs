@@ -151,7 +151,7 @@ impl Runner {
                 return Err(Trouble::Toolchain { detail });
             }
         }
-        let logs = self.home.root().join("logs").join(assignment.attempt.to_string());
+        let logs = super::logs(&self.home).join(assignment.attempt.to_string());
         let worker = self.worker(step, logs.clone(), !command);
         let order = Local {
             target: 0,
