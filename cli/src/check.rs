@@ -267,6 +267,7 @@ async fn plan(home: &Home, args: &CheckArgs) -> Result<Local, Fail> {
         targets: toolchains,
         mode: mode(args.mode),
         slots,
+        asked: slots,
         sandbox: launcher.level().name().to_owned(),
         audit: audit(args),
         reuse: !args.fresh,

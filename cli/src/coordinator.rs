@@ -94,7 +94,14 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
     }
     let kept = coordinator.kept();
     let plane = BlobPlane::new(Arc::clone(&kept.cas), Arc::clone(&kept.actions), home.cas().join("uploads"));
-    let routes = plane.map_err(Fail::machine)?.add_to(Routes::default());
+    let plane = plane.map_err(Fail::machine)?;
+    let routes = plane.add_to(Routes::default());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            plane.sweep();
+        }
+    });
     let explain = Arc::new(|home: &Home, run: &RunId, patch: u32, target: &str| {
         let args = OneArgs {
             patch,

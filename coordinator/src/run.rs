@@ -40,6 +40,8 @@ pub struct Plan {
     pub mode: Mode,
     /// How many attempts run at once.
     pub slots: usize,
+    /// How many attempts are asked for at once: more, where slots may come while it runs.
+    pub asked: usize,
     /// How builds are shut in.
     pub sandbox: String,
     /// What is audited.
@@ -101,7 +103,7 @@ impl Plan {
             parallel: self.commands(),
             trees: self.states.states.iter().map(|state| state.tree.clone()).collect(),
             mode: self.mode,
-            slots: self.slots,
+            slots: self.asked,
             reuse: self.reuse,
         }
     }

@@ -104,7 +104,8 @@ impl Coordinator {
         let epoch = register.next_epoch()?;
         // Packs that were on the way when an earlier coordinator ended come again.
         let _ = std::fs::remove_dir_all(incoming(&home));
-        let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()));
+        // Workers pin nothing here: what they are told is there was used lately.
+        let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()).refresh(std::time::Duration::from_secs(300)));
         let actions: Arc<dyn ActionCache> = Arc::new(Complete::new(FileActions::at(home.actions()), Arc::clone(&cas)));
         let kept = Kept {
             cas,
