@@ -103,9 +103,13 @@ impl<'a> Farm<'a> {
     }
 
     fn worker(&self, name: &str, more: &[&str]) -> Process {
+        self.worker_in(&["--sandbox", "namespaces"], name, more)
+    }
+
+    fn worker_in(&self, sandbox: &[&str], name: &str, more: &[&str]) -> Process {
         let home = format!("home-{name}");
         let mut command = self.ground.bombproof(&["worker", "--coordinator", &self.url, "--name", name]);
-        command.args(["--home", &home, "--slots", "1", "--sandbox", "namespaces"]).args(more);
+        command.args(["--home", &home, "--slots", "1"]).args(sandbox).args(more);
         let worker = Process::start(&mut command, self.ground.path().join(format!("{name}.log")));
         self.coordinator.says(&format!("worker '{name}' came"));
         worker
@@ -236,6 +240,43 @@ fn the_report_of_a_farm_is_that_of_one_machine() {
     assert_eq!(listed.lines().count(), fixture_names().len() + 1, "{listed}");
     let explained = farm.ask(&["explain", "1", "x86_64"]);
     assert!(explained.contains("verdict    builds"), "{explained}");
+}
+
+/// The image of builds, where there is an engine; without the image the test is wrong, not left out.
+fn image() -> Option<String> {
+    let image = std::env::var("BOMBPROOF_IMAGE").unwrap_or_else(|_| "bombproof-worker:latest".to_owned());
+    let docker = |args: &[&str]| Command::new("docker").args(args).output().is_ok_and(|it| it.status.success());
+    if !docker(&["version"]) {
+        eprintln!("NOT TESTED: no container engine answers");
+        return None;
+    }
+    assert!(docker(&["image", "inspect", &image]), "there is no image '{image}': 'make images' makes it");
+    Some(image)
+}
+
+#[test]
+fn a_worker_builds_in_containers_and_the_report_is_the_same() {
+    let Some(image) = image() else { return };
+    let ground = Ground::new();
+    let farm = Farm::start(&ground, 15_000);
+    let mut worker = farm.worker_in(&["--sandbox", "container", "--image", &image], "one", &[]);
+    for name in ["breaks-at-2-heals-at-4", "warning-swapped"] {
+        let folder = patches(&ground, name);
+        let args = ["check", &folder, "--repo", "repo", "--base", "base", "--arch", "x86_64,s390x", "--config"];
+        let args = [&args[..], &["tinyconfig", "--format", "json"]].concat();
+        let (code, here) = report(&ground.bombproof(&args).output().unwrap());
+        let (farm_code, there) = report(&farm.command(&args).output().unwrap());
+        assert_eq!(there["run"]["sandbox"], "container", "{there:#}");
+        assert_eq!((code, lasting(here)), (farm_code, lasting(there)), "{name}");
+    }
+    worker.signal("TERM");
+    assert_eq!(worker.ends(), Some(0));
+    let home = ground.path().join("home-one").canonicalize().unwrap();
+    let label = format!("label=org.bombproof.home={}", home.display());
+    until("its containers are gone", || {
+        let left = run(Command::new("docker").args(["ps", "-aq", "--filter", &label])).stdout;
+        left.is_empty().then_some(())
+    });
 }
 
 #[test]
