@@ -1,6 +1,6 @@
 //! A farm of real processes on one machine: coordinator, workers and clients, and what becomes of a series when they die.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 mod common;
 
