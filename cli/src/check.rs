@@ -45,7 +45,7 @@ use tokio::sync::watch;
 use crate::args::{CheckArgs, FailOnArg, Format, ModeArg, SandboxArg, SandboxArgs};
 use crate::fail::{CLEAN, FINDINGS, Fail, UNDECIDED};
 use crate::progress::Progress;
-use crate::{request, say};
+use crate::{ended, request, say};
 
 /// The worker as the dispatcher sees it.
 struct Here(Arc<Worker>);
@@ -462,17 +462,9 @@ async fn work(
     let (stop, cancel) = watch::channel(false);
     let names = plan.targets.iter().map(|(spec, _)| spec.name.to_string()).collect();
     let mut progress = Progress::new(plan.subjects(), names);
-    let mut terminated =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Fail::machine)?;
-    let signals = tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminated.recv() => {}
-            }
-            let _ = stop.send(true);
-        }
-    });
+    let signals = ended::each_time(move || {
+        let _ = stop.send(true);
+    })?;
     let means = Means { executor: &executor, planning: planning.as_ref(), results: &results, runs };
     let mut show = |event: &Event| progress.show(&event.into());
     let ended = run::carry_out(plan, &means, &mut record, cancel, &mut show).await;

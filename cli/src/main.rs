@@ -14,6 +14,7 @@ mod cache;
 mod check;
 mod coordinator;
 mod doctor;
+mod ended;
 mod fail;
 mod farm;
 mod pki;

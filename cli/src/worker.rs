@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::args::{SandboxArg, WorkerArgs};
 use crate::check::{containers, level, timestamp};
 use crate::fail::{CLEAN, Fail};
-use crate::{cache, farm, say};
+use crate::{cache, ended, farm, say};
 
 /// Runs a worker until it is told to end and everything is given back.
 pub(crate) fn run(home: &Home, args: &WorkerArgs) -> Result<u8, Fail> {
@@ -53,17 +53,7 @@ async fn serve(home: &Home, args: &WorkerArgs, slots: usize) -> Result<(), Fail>
     let log: Log = Arc::new(|line: &str| say(&format!("{} {line}", timestamp(std::time::SystemTime::now()))));
     log(&format!("worker '{name}', {slots} slots, sandbox {}, for {}", launcher.level().name(), connection.url()));
     let (drain, drained) = watch::channel(0_u32);
-    let mut terminated =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Fail::machine)?;
-    let signals = tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminated.recv() => {}
-            }
-            drain.send_modify(|times| *times += 1);
-        }
-    });
+    let signals = ended::each_time(move || drain.send_modify(|times| *times += 1))?;
     let settings = Settings {
         name: WorkerId(name),
         connection,
