@@ -2,7 +2,7 @@
 #![no_main]
 use bombproof_core::source::macros::Sensitive;
 use bombproof_core::source::symbols::config_symbols;
-use bombproof_core::source::{Autoconf, Facts, SearchPath, Texts, project, reduce};
+use bombproof_core::source::{Autoconf, Facts, Options, SearchPath, Texts, reduce};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -10,8 +10,9 @@ fuzz_target!(|data: &[u8]| {
     let symbols = config_symbols(data);
     assert_eq!(facts.symbols, symbols, "options are named once");
     let text = String::from_utf8_lossy(data);
-    let projected = project(&text, &symbols);
-    assert_eq!(project(&projected, &symbols), projected, "what is projected stays");
+    let project = |text: &str| Options::read(text).project(symbols.iter().map(String::as_str));
+    let projected = project(&text);
+    assert_eq!(project(&projected), projected, "what is projected stays");
     let argv: Vec<String> = text.split(' ').map(str::to_owned).collect();
     SearchPath::of(&argv);
     // The text is its own configuration as well.

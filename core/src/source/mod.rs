@@ -19,5 +19,5 @@ pub use facts::{Facts, Include};
 pub use lex::Refused;
 pub use reduce::{Reduced, reduce};
 pub use search::SearchPath;
-pub use symbols::{Chosen, Options, project};
+pub use symbols::{Chosen, Options};
 pub use texts::Texts;

@@ -50,18 +50,7 @@ pub(super) fn definition(line: &str) -> Option<(&str, &str)> {
     name.starts_with("CONFIG_").then(|| (name, value.trim()))
 }
 
-/// What a generated `autoconf.h` says of these options: its definitions, sorted, and nothing else, so that the same values
-/// give the same bytes.
-///
-/// An option counts with every `_MODULE` taken off its end: macros append that word too.
-pub fn project(autoconf: &str, symbols: &BTreeSet<String>) -> String {
-    let options = Options::read(autoconf);
-    let mut chosen = Chosen::default();
-    symbols.iter().for_each(|symbol| chosen.add(options.lines(symbol)));
-    options.text(&chosen)
-}
-
-/// A generated `autoconf.h`, read once to make many parts of it, each as [`project`] makes it.
+/// A generated `autoconf.h`, read once to make many parts of it.
 #[derive(Debug, Default)]
 pub struct Options {
     /// The definitions, sorted.
@@ -111,6 +100,16 @@ impl Options {
         self.places.get(bare(symbol)).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// What it says of these options: its definitions, sorted, and nothing else, so that the same values
+    /// give the same bytes.
+    ///
+    /// An option counts with every `_MODULE` taken off its end: macros append that word too.
+    pub fn project<'a>(&self, symbols: impl IntoIterator<Item = &'a str>) -> String {
+        let mut chosen = Chosen::default();
+        symbols.into_iter().for_each(|symbol| chosen.add(self.lines(symbol)));
+        self.text(&chosen)
+    }
+
     /// These lines.
     pub fn text(&self, chosen: &Chosen) -> String {
         let lines = self.lines.iter().enumerate().filter(|(place, _)| chosen.has(*place));
@@ -131,6 +130,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn project(autoconf: &str, symbols: &BTreeSet<String>) -> String {
+        Options::read(autoconf).project(symbols.iter().map(String::as_str))
+    }
 
     #[test]
     fn words_after_config() {

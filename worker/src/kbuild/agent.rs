@@ -18,7 +18,7 @@ use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::Trouble;
 use bombproof_core::plan::alike::Alike;
 use bombproof_core::plan::compile::{self, AUTOCONF, Understood};
-use bombproof_core::source::{Chosen, Facts, Options};
+use bombproof_core::source::{Facts, Options};
 use bombproof_store::action_cache::ActionCache;
 use bombproof_store::manifests::{DependencySet, ManifestKey, Manifests};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -332,10 +332,7 @@ impl Agent {
 
     /// The configuration header with these symbols only.
     fn projected(&self, symbols: &BTreeSet<&str>) -> Result<InputFile, Trouble> {
-        let options = self.options()?;
-        let mut chosen = Chosen::default();
-        symbols.iter().for_each(|symbol| chosen.add(options.lines(symbol)));
-        let text = options.text(&chosen);
+        let text = self.options()?.project(symbols.iter().copied());
         let blob = self.compiles.actions.cas().put(text.as_bytes()).map_err(|error| io(&error))?;
         Ok(InputFile { blob, executable: false })
     }
