@@ -442,10 +442,15 @@ async fn work(
         compiles,
     });
     let runner = {
-        let worker = Arc::clone(&worker);
-        let runner: ActionRunner = Arc::new(move |action, cancel| {
-            let worker = Arc::clone(&worker);
-            async move { worker.run_action(&action, cancel).await }.boxed()
+        let (worker, cache) = (Arc::clone(&worker), Arc::clone(&cache));
+        let runner: ActionRunner = Arc::new(move |asked, cancel| {
+            let (worker, cache) = (Arc::clone(&worker), Arc::clone(&cache));
+            let run = async move {
+                let result = worker.run_action(&(asked.make)()?, cancel).await?;
+                let kept = cache.put(&asked.digest, &result);
+                kept.map(|()| result).map_err(|error| Trouble::Disk { detail: error.to_string() })
+            };
+            run.boxed()
         });
         runner
     };

@@ -60,6 +60,25 @@ pub struct Step {
     pub alike: Option<BlobDigest>,
 }
 
+/// What an order asks for, as far as it says which answers fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// What an action gives.
+    Action,
+    /// What make gives.
+    Step(Purpose),
+}
+
+impl Order {
+    /// What it asks for.
+    pub fn question(&self) -> Question {
+        match self {
+            Self::Action(_) => Question::Action,
+            Self::Step(step) => Question::Step(step.purpose),
+        }
+    }
+}
+
 /// What an order gave: an answer, good or bad.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -95,15 +114,15 @@ impl Done {
         }
     }
 
-    /// Whether it is an answer to that order.
-    pub fn answers(&self, order: &Order) -> bool {
-        match (self, order) {
-            (Self::Action(result), Order::Action(_)) => result.settles(),
-            (Self::Built { .. }, Order::Step(step)) => step.purpose == Purpose::Build,
-            (Self::Configured(_), Order::Step(step)) => step.purpose == Purpose::Configure,
-            (Self::Audited { .. }, Order::Step(step)) => matches!(step.purpose, Purpose::Audit(_)),
-            (Self::Action(_), Order::Step(_))
-            | (Self::Built { .. } | Self::Configured(_) | Self::Audited { .. }, Order::Action(_)) => false,
+    /// Whether it is an answer to that.
+    pub fn answers(&self, question: Question) -> bool {
+        match (self, question) {
+            (Self::Action(result), Question::Action) => result.settles(),
+            (Self::Built { .. }, Question::Step(purpose)) => purpose == Purpose::Build,
+            (Self::Configured(_), Question::Step(purpose)) => purpose == Purpose::Configure,
+            (Self::Audited { .. }, Question::Step(purpose)) => matches!(purpose, Purpose::Audit(_)),
+            (Self::Action(_), Question::Step(_))
+            | (Self::Built { .. } | Self::Configured(_) | Self::Audited { .. }, Question::Action) => false,
         }
     }
 }
@@ -247,8 +266,8 @@ mod tests {
             inputs: Default::default(),
             platform: Default::default(),
         });
-        assert!(Done::Action(fine.clone()).answers(&action));
-        assert!(!Done::Action(killed).answers(&action), "a killed process answers nothing");
-        assert!(!Done::Action(fine).answers(&Order::Step(Box::new(step()))));
+        assert!(Done::Action(fine.clone()).answers(action.question()));
+        assert!(!Done::Action(killed).answers(action.question()), "a killed process answers nothing");
+        assert!(!Done::Action(fine).answers(Question::Step(Purpose::Build)));
     }
 }

@@ -32,14 +32,14 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, watch};
 
 use super::every::turned_true;
-use super::pool::{ActionRunner, Ended, Pool};
+use super::pool::{ActionRunner, Asked as AskedAction, Ended, Pool};
 use super::{Board, Event, Executor, Job};
 use crate::planner::sources::Sources;
 use crate::planner::{Planned, Planner};
 
 /// How many times make is tried when the trouble is the machine's.
 const MAX_ATTEMPTS: u32 = 2;
-/// Compiles that are planned ahead for each slot. Each holds the names of some hundred files.
+/// Compiles that are planned ahead for each slot.
 const AHEAD: usize = 8;
 
 /// What planning needs.
@@ -400,11 +400,12 @@ impl<'a, 'b> Driver<'a, 'b> {
 
     /// Has a unit made, its objtool run included.
     fn start(&self, planning: &Planning, planner: &Planner, unit: &crate::planner::Unit) -> Waiting {
+        let toolchain = planning.toolchains[self.target];
         let compile: BoxFuture<'static, Ended> = match self.shared.pool {
             Some(pool) => {
                 let made = unit.clone();
-                let action = move || made.action().map_err(|error| Trouble::Tree { detail: error.to_string() });
-                pool.get(action, unit.digest, &self.stopped)
+                let make = move || made.action().map_err(|error| Trouble::Tree { detail: error.to_string() });
+                pool.get(AskedAction { digest: unit.digest, toolchain, make: Arc::new(make) }, &self.stopped)
             }
             None => Box::pin(async { Err(Trouble::Interrupted) }),
         };
@@ -424,14 +425,13 @@ impl<'a, 'b> Driver<'a, 'b> {
                 return Ok(UnitEnded { compile, objtool: None, known });
             };
             let Some(follow) = objtool else { return Ok(UnitEnded { compile, objtool: None, known }) };
-            let follow = Arc::new(follow(made.blob));
+            let follow = follow(made.blob);
             let digest = bombproof_proto::reapi::digest(&follow);
             let result = match cache.get(&digest).map_err(disk)? {
                 Some(result) => result,
                 None => {
-                    let result = runner(follow, stopped).await?;
-                    cache.put(&digest, &result).map_err(disk)?;
-                    result
+                    let make = move || Ok(follow.clone());
+                    runner(AskedAction { digest, toolchain, make: Arc::new(make) }, stopped).await?
                 }
             };
             Ok(UnitEnded { compile, objtool: Some(Arc::new(result)), known })

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bombproof_core::action::{Action, ActionResult};
-use bombproof_core::digest::BlobDigest;
+use bombproof_core::digest::{BlobDigest, Digest};
 use bombproof_core::kbuild::record::Known;
 use bombproof_core::outcome::Trouble;
 use bombproof_store::action_cache::ActionCache;
@@ -15,9 +15,24 @@ use tokio::sync::{Semaphore, watch};
 /// How many times an action is tried when the trouble is the machine's.
 const MAX_ATTEMPTS: u32 = 2;
 
-/// Runs one action; its outputs are in the store of blobs when it ends.
+/// Makes an action; everything that it reads is in the store of blobs then.
+pub type Maker = Arc<dyn Fn() -> Result<Action, Trouble> + Send + Sync>;
+
+/// An action that is to be run. It names some hundred files, and may wait for long: it is made when somebody runs it, and not
+/// kept before.
+#[derive(Clone)]
+pub struct Asked {
+    /// Its digest.
+    pub digest: BlobDigest,
+    /// The digest of the toolchain that it needs.
+    pub toolchain: Digest,
+    /// Makes it; that takes some milliseconds and may read the disk.
+    pub make: Maker,
+}
+
+/// Runs one action; when it ends its outputs are in the store of blobs, and what it gave is in the cache of the run.
 pub type ActionRunner =
-    Arc<dyn Fn(Arc<Action>, watch::Receiver<bool>) -> BoxFuture<'static, Result<ActionResult, Trouble>> + Send + Sync>;
+    Arc<dyn Fn(Asked, watch::Receiver<bool>) -> BoxFuture<'static, Result<ActionResult, Trouble>> + Send + Sync>;
 
 /// What became of an action, and whether it had to run.
 pub(super) type Ended = Result<(Arc<ActionResult>, Known), Trouble>;
@@ -37,13 +52,9 @@ impl Pool {
         Self { runner, cache, slots: Arc::new(Semaphore::new(slots.max(1) + 2)), running: Arc::default() }
     }
 
-    /// What an action gives. It goes on when nobody waits for it any more. The action itself is asked for when it is to run.
-    pub(super) fn get(
-        &self,
-        action: impl FnOnce() -> Result<Action, Trouble> + Send + 'static,
-        digest: BlobDigest,
-        cancel: &watch::Receiver<bool>,
-    ) -> BoxFuture<'static, Ended> {
+    /// What an action gives. It goes on when nobody waits for it any more.
+    pub(super) fn get(&self, asked: Asked, cancel: &watch::Receiver<bool>) -> BoxFuture<'static, Ended> {
+        let digest = asked.digest;
         match self.cache.get(&digest) {
             Ok(Some(result)) => return futures::future::ready(Ok((Arc::new(result), Known::Cached))).boxed(),
             Ok(None) => {}
@@ -56,17 +67,13 @@ impl Pool {
             return async move { same.await.map(|(result, _)| (result, Known::Cached)) }.boxed();
         }
         let (runner, cancel) = (Arc::clone(&self.runner), cancel.clone());
-        let (cache, slots) = (Arc::clone(&self.cache), Arc::clone(&self.slots));
+        let slots = Arc::clone(&self.slots);
         let work = async move {
             let Ok(_slot) = slots.acquire().await else { return Err(Trouble::Interrupted) };
-            let action = Arc::new(action()?);
             let mut last = Trouble::Interrupted;
             for _ in 0..MAX_ATTEMPTS {
-                match runner(Arc::clone(&action), cancel.clone()).await {
-                    Ok(result) => {
-                        cache.put(&digest, &result).map_err(|error| Trouble::Disk { detail: error.to_string() })?;
-                        return Ok((Arc::new(result), Known::Ran));
-                    }
+                match runner(asked.clone(), cancel.clone()).await {
+                    Ok(result) => return Ok((Arc::new(result), Known::Ran)),
                     Err(trouble) if trouble.may_pass() => last = trouble,
                     Err(trouble) => return Err(trouble),
                 }

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bombproof_core::action::{Action, ActionResult};
-use bombproof_core::digest::{BlobDigest, Digest};
+use bombproof_core::action::ActionResult;
+use bombproof_core::digest::BlobDigest;
 use bombproof_core::farm::{Kind, Needs, Platform, Wanted};
 use bombproof_core::id::{PatchIndex, SeriesId};
-use bombproof_core::order::{Done, Order, Purpose, Step, action_job};
+use bombproof_core::order::{Done, Purpose, Step, action_job};
 use bombproof_core::outcome::{Audited, StateResult, Trouble};
 use bombproof_core::plan::alike::Alike;
-use bombproof_core::plan::compile::TOOLCHAIN;
 use bombproof_core::plan::{Built, Configured};
 use bombproof_core::target::{Build, TargetSpec, Toolchain};
 use bombproof_store::action_cache::ActionCache;
@@ -21,8 +20,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::leader::Leader;
-use crate::dispatcher::{ActionRunner, Executor, Job};
+use super::leader::{Leader, Work};
+use crate::dispatcher::{ActionRunner, AskedAction, Executor, Job};
 
 /// How long a whole build takes, as long as nothing better is known, in milliseconds.
 const STEP_MS: u32 = 60_000;
@@ -83,22 +82,19 @@ impl OnFarm {
     /// Runs actions on the farm; what they gave is kept before anybody is told.
     pub fn runner(&self) -> ActionRunner {
         let this = self.clone();
-        Arc::new(move |action, cancel| {
+        Arc::new(move |asked, cancel| {
             let this = this.clone();
-            async move { this.action(&action, cancel).await }.boxed()
+            async move { this.action(asked, cancel).await }.boxed()
         })
     }
 
-    async fn action(&self, action: &Arc<Action>, cancel: watch::Receiver<bool>) -> Result<ActionResult, Trouble> {
-        let digest = bombproof_proto::reapi::digest(action);
+    async fn action(&self, asked: AskedAction, cancel: watch::Receiver<bool>) -> Result<ActionResult, Trouble> {
+        let AskedAction { digest, toolchain, make } = asked;
         // Another series may have had it run meanwhile.
         let (cache, asked) = (Arc::clone(&self.kept.actions), digest);
         if let Some(known) = blocking(move || cache.get(&asked).map_err(disk)).await? {
             return Ok(known);
         }
-        let toolchain: Option<Digest> = action.platform.get(TOOLCHAIN).and_then(|text| text.parse().ok());
-        let toolchain = toolchain
-            .ok_or_else(|| Trouble::Internal { detail: "an action names no toolchain that it needs".to_owned() })?;
         let of = self.targets.iter().find(|(_, known)| known.digest == toolchain);
         let platform = of.map_or(Platform { arch: None, toolchain }, |(spec, known)| platform(spec, known));
         let wanted = Wanted {
@@ -109,8 +105,7 @@ impl OnFarm {
             limit_ms: ACTION_LIMIT_MS,
             lane: None,
         };
-        let order = Order::Action(Action::clone(action));
-        match &*self.leader.want(&self.series, wanted, order, cancel).await? {
+        match &*self.leader.want(&self.series, wanted, Work::Action(make), cancel).await? {
             Done::Action(result) => {
                 let (cache, result) = (Arc::clone(&self.kept.actions), result.clone());
                 blocking(move || cache.put(&digest, &result).map(|()| result).map_err(disk)).await
@@ -154,7 +149,7 @@ impl OnFarm {
             limit_ms: u32::try_from(limit_s.saturating_mul(1000)).unwrap_or(u32::MAX),
             lane: Some(step.lane()),
         };
-        self.leader.want(&self.series, wanted, Order::Step(Box::new(step)), cancel).await
+        self.leader.want(&self.series, wanted, Work::Step(Arc::new(step)), cancel).await
     }
 
     /// Keeps what versions of files are alike, for the worker.

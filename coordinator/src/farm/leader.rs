@@ -12,9 +12,11 @@ use bombproof_core::farm::{
     Answer, Config, Effects, Ended, Event, Farm, JobId, Millis, Notice, Overview, Priority, SeriesView, Settled, Wanted,
 };
 use bombproof_core::id::{SeriesId, UserId, WorkerId};
-use bombproof_core::order::{Call, Done, Offer, Order};
+use bombproof_core::order::{Call, Done, Offer, Order, Question, Step};
 use bombproof_core::outcome::Trouble;
 use tokio::sync::{Notify, oneshot, watch};
+
+use crate::dispatcher::Maker;
 
 /// Takes lines for the log.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
@@ -34,6 +36,35 @@ pub struct Known {
     pub sandbox: String,
 }
 
+/// What a job is.
+#[derive(Clone)]
+pub enum Work {
+    /// A step of make.
+    Step(Arc<Step>),
+    /// An action, which is made when a worker asks for it: a thousand slots' worth of them would not fit into memory.
+    Action(Maker),
+}
+
+impl Work {
+    fn question(&self) -> Question {
+        match self {
+            Self::Step(step) => Question::Step(step.purpose),
+            Self::Action(_) => Question::Action,
+        }
+    }
+
+    /// What a worker is told. It may take a while, and read the disk.
+    ///
+    /// # Errors
+    /// When what an action reads cannot be had.
+    pub fn order(&self) -> Result<Order, Trouble> {
+        match self {
+            Self::Step(step) => Ok(Order::Step(Box::new(Step::clone(step)))),
+            Self::Action(make) => make().map(Order::Action),
+        }
+    }
+}
+
 /// Waits for one job.
 struct Waiter {
     ticket: u64,
@@ -43,7 +74,7 @@ struct Waiter {
 
 /// A job that somebody waits for.
 struct Held {
-    order: Arc<Order>,
+    work: Work,
     waiters: Vec<Waiter>,
 }
 
@@ -175,7 +206,7 @@ impl Leader {
         &self,
         series: &SeriesId,
         wanted: Wanted,
-        order: Order,
+        work: Work,
         mut cancel: watch::Receiver<bool>,
     ) -> Answered {
         let (answer, answered) = oneshot::channel();
@@ -185,7 +216,7 @@ impl Leader {
             inner.tickets += 1;
             let ticket = inner.tickets;
             let held = inner.held.entry(job);
-            let held = held.or_insert_with(|| Held { order: Arc::new(order), waiters: Vec::new() });
+            let held = held.or_insert_with(|| Held { work, waiters: Vec::new() });
             held.waiters.push(Waiter { ticket, series: series.clone(), answer });
             self.tell(&mut inner, Event::JobWanted { series: series.clone(), job: wanted });
             Want { leader: self, series: series.clone(), job, ticket }
@@ -216,8 +247,8 @@ impl Leader {
     }
 
     /// What a job is, as long as somebody wants it.
-    pub fn order(&self, job: &JobId) -> Option<Arc<Order>> {
-        self.lock().held.get(job).map(|held| Arc::clone(&held.order))
+    pub fn work(&self, job: &JobId) -> Option<Work> {
+        self.lock().held.get(job).map(|held| held.work.clone())
     }
 
     /// A worker calls; `given` are the results that it names, by digest. Waits until there is something for it, or it is time to
@@ -256,7 +287,7 @@ impl Leader {
         for finished in &mut call.report.finished {
             let Ended::Result { digest } = &finished.ended else { continue };
             let (Some(done), Some(held)) = (given.get(digest), inner.held.get(&finished.job)) else { continue };
-            if !done.answers(&held.order) {
+            if !done.answers(held.work.question()) {
                 let detail = "a worker gave an answer to another question".to_owned();
                 finished.ended = Ended::Trouble(Trouble::Internal { detail });
             }

@@ -3,7 +3,7 @@
 use bombproof_core::action::{Action, ActionResult};
 use bombproof_core::digest::BlobDigest;
 use bombproof_core::farm::{Attempt, Capabilities, Finished, Kind, Needs, Platform, Report, Running, Standing};
-use bombproof_core::order::action_job;
+use bombproof_core::order::{Order, action_job};
 
 use super::*;
 
@@ -22,11 +22,12 @@ fn platform() -> Platform {
     Platform { arch: None, toolchain: Digest::of(b"gcc") }
 }
 
-fn wanted(name: &str) -> (Wanted, Order) {
+fn wanted(name: &str) -> (Wanted, Work) {
     let job = action_job(&BlobDigest::of(name.as_bytes()));
     let needs = Needs { platform: platform(), kind: Kind::Action };
     let wanted = Wanted { job, needs, rank: 0, expected_ms: 1, limit_ms: 60_000, lane: None };
-    (wanted, Order::Action(action(name)))
+    let name = name.to_owned();
+    (wanted, Work::Action(Arc::new(move || Ok(action(&name)))))
 }
 
 fn result(stderr: &str) -> Done {
@@ -99,12 +100,12 @@ async fn an_answer_goes_to_all_that_wait_and_the_job_is_forgotten() {
     let mut worker = Worker { number: 0, running: Vec::new() };
     let attempt = work(&leader, &mut worker).await;
     let job = worker.running[0].job;
-    assert_eq!(*leader.order(&job).unwrap(), wanted("a").1);
+    assert_eq!(leader.work(&job).unwrap().order().unwrap(), Order::Action(action("a")));
     end(&leader, &mut worker, attempt, result("done")).await;
     for waiter in [one, two] {
         assert_eq!(*waiter.await.unwrap().unwrap(), result("done"));
     }
-    assert_eq!((leader.order(&job), leader.overview().1), (None, 1));
+    assert_eq!((leader.work(&job).is_some(), leader.overview().1), (false, 1));
 }
 
 #[tokio::test]

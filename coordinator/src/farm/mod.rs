@@ -32,7 +32,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 pub use executor::{Kept, OnFarm};
-pub use leader::{Answered, Known, Leader, Log};
+pub use leader::{Answered, Known, Leader, Log, Work};
 pub use live::{Live, Told};
 pub use repositories::{Repositories, RepositoryError};
 

@@ -87,9 +87,13 @@ impl wire::workers_server::Workers for WorkersService {
     async fn fetch(&self, request: Request<wire::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         require(&request, Permission::Work)?;
         let job = job(&request.into_inner().job).map_err(malformed)?;
-        let order = self.coordinator.leader().order(&job);
-        let order = order.ok_or_else(|| Status::not_found(format!("nobody wants job {}", job.0)))?;
-        let text = blocking(move || to_json("order", &*order).map_err(internal)).await?;
+        let work = self.coordinator.leader().work(&job);
+        let work = work.ok_or_else(|| Status::not_found(format!("nobody wants job {}", job.0)))?;
+        let text = blocking(move || {
+            let order = work.order().map_err(|trouble| internal(trouble.describe()))?;
+            to_json("order", &order).map_err(internal)
+        });
+        let text = text.await?;
         Ok(Response::new(chunks(text)))
     }
 }
