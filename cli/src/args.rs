@@ -327,9 +327,33 @@ pub(crate) struct CancelArgs {
     pub(crate) reach: ReachArgs,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A time and a sentence
+    Text,
+    /// An object for each event, on a line
+    Json,
+}
+
+/// What a service says while it runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogArgs {
+    /// How the log is written, on the standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// How much is said: error, warn, info, debug, trace or off; or TARGET=LEVEL,...; else BOMBPROOF_LOG, else info
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
 /// The coordinator of a farm.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CoordinatorArgs {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    /// Who submitted and cancelled what also goes to this file: a JSON object a line, on disk before it goes on
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
     /// Where it listens
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8990")]
     pub(crate) listen: std::net::SocketAddr,
@@ -370,6 +394,8 @@ pub(crate) struct CoordinatorArgs {
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
     /// Its name in the farm; by default that of the machine and its state folder
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,

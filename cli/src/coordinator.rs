@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bombproof_coordinator::farm::{Coordinator, Log, Settings};
+use bombproof_coordinator::farm::{Coordinator, Settings};
 use bombproof_coordinator::services::auth::Auth;
 use bombproof_coordinator::services::server::{self, Security, ServerTls};
 use bombproof_coordinator::services::{BlobPlane, add_farm};
@@ -16,14 +16,16 @@ use bombproof_store::home::Home;
 use bombproof_worker::action;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
+use tracing::info;
 
 use crate::args::{CoordinatorArgs, OneArgs, ReachArgs};
 use crate::check::{new_id, timestamp};
 use crate::fail::{CLEAN, Fail};
-use crate::{cache, say, stored};
+use crate::{cache, log, stored};
 
 /// Runs a coordinator until it is told to end.
 pub(crate) fn run(home: &Home, args: &CoordinatorArgs) -> Result<u8, Fail> {
+    log::begin(&args.log, args.audit_log.as_deref())?;
     let security = security(args)?;
     let (encrypted, known) = (security.tls.is_some(), security.auth.knows_callers());
     may_listen(args.listen.ip(), encrypted, known, args.insecure).map_err(|error| {
@@ -72,7 +74,6 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         Some(lease_ms) => Config { lease_ms, call_ms: defaults.call_ms.min(lease_ms / 2), ..defaults },
         None => defaults,
     };
-    let log: Log = Arc::new(|line: &str| say(&format!("{} {line}", timestamp(std::time::SystemTime::now()))));
     let mut repositories = std::collections::BTreeMap::new();
     for (name, path) in &args.repos {
         let path = std::path::absolute(path).map_err(Fail::request)?;
@@ -83,7 +84,6 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         repositories,
         queue,
         roots: Roots { source: action::SOURCE.to_owned(), output: action::OUTPUT.to_owned() },
-        log: Arc::clone(&log),
         timestamp,
         new_id,
     })
@@ -117,12 +117,9 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         .map_err(|error| Fail::request(format!("cannot listen on {}: {error}", args.listen)))?;
     let address = listener.local_addr().map_err(Fail::machine)?;
     let taken_up = coordinator.take_up().map_err(Fail::machine)?;
-    say(&format!("listening on {address}"));
-    log(&format!(
-        "state in '{}', reign {}, {taken_up} series to go on with",
-        shown(home.root()),
-        coordinator.leader().epoch()
-    ));
+    log::listening(&address);
+    let (folder, epoch) = (home.root().display(), coordinator.leader().epoch());
+    info!(epoch, taken_up, "state in '{folder}', reign {epoch}, {taken_up} series to go on with");
     tokio::spawn(cache::look_after(home.clone(), args.cache_limit));
     // Calls that are held back and watchers would go on for long: everybody comes again by themselves.
     let server = server::serve(listener, security, routes, std::future::pending());
@@ -133,8 +130,4 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = terminated.recv() => Ok(()),
     }
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -31,6 +31,11 @@ impl Fail {
         Self { code: UNDECIDED, message: message.to_string(), hint: None }
     }
 
+    /// What went wrong, and what the user may do.
+    pub(crate) fn parts(&self) -> (&str, Option<&str>) {
+        (&self.message, self.hint.as_deref())
+    }
+
     /// Adds what the user may do.
     pub(crate) fn hint(mut self, hint: Option<impl fmt::Display>) -> Self {
         self.hint = hint.map(|hint| hint.to_string());

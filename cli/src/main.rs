@@ -17,6 +17,7 @@ mod doctor;
 mod ended;
 mod fail;
 mod farm;
+mod log;
 mod pki;
 mod progress;
 mod reproduce;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
     let code = match run(cli.command) {
         Ok(code) => code,
         Err(fail) => {
-            say(&fail.to_string());
+            log::fail(&fail);
             fail.code
         }
     };

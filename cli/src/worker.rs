@@ -1,23 +1,24 @@
 //! `worker`: builds what a coordinator says.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bombproof_core::digest::Digest;
 use bombproof_core::id::WorkerId;
 use bombproof_store::home::Home;
-use bombproof_worker::remote::{self, Log, RemoteWorkerError, Settings};
+use bombproof_worker::remote::{self, RemoteWorkerError, Settings};
 use bombproof_worker::sandbox::Launcher;
 use tokio::sync::watch;
+use tracing::info;
 
 use crate::args::{SandboxArg, WorkerArgs};
-use crate::check::{containers, level, timestamp};
+use crate::check::{containers, level};
 use crate::fail::{CLEAN, Fail};
-use crate::{cache, ended, farm, say};
+use crate::{cache, ended, farm, log};
 
 /// Runs a worker until it is told to end and everything is given back.
 pub(crate) fn run(home: &Home, args: &WorkerArgs) -> Result<u8, Fail> {
+    log::begin(&args.log, None)?;
     let home = args.home.as_deref().map_or_else(|| home.clone(), Home::at);
     home.prepare().map_err(Fail::request)?;
     let own = std::thread::available_parallelism().map_or(1, usize::from);
@@ -50,8 +51,8 @@ async fn serve(home: &Home, args: &WorkerArgs, slots: usize) -> Result<(), Fail>
         }
     };
     let name = args.name.clone().unwrap_or_else(|| default_name(home));
-    let log: Log = Arc::new(|line: &str| say(&format!("{} {line}", timestamp(std::time::SystemTime::now()))));
-    log(&format!("worker '{name}', {slots} slots, sandbox {}, for {}", launcher.level().name(), connection.url()));
+    let (sandbox, url) = (launcher.level().name(), connection.url());
+    info!(worker = name, slots, sandbox, "worker '{name}', {slots} slots, sandbox {sandbox}, for {url}");
     let (drain, drained) = watch::channel(0_u32);
     let signals = ended::each_time(move || drain.send_modify(|times| *times += 1))?;
     let settings = Settings {
@@ -61,7 +62,6 @@ async fn serve(home: &Home, args: &WorkerArgs, slots: usize) -> Result<(), Fail>
         launcher: launcher.clone(),
         slots,
         grace: Duration::from_secs(args.grace),
-        log,
     };
     tokio::spawn(cache::look_after(home.clone(), args.cache_limit));
     let served = remote::serve(settings, drained).await;

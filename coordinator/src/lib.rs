@@ -3,6 +3,7 @@
 //! It owns the run: which states there are, which results are known, what runs next. It does not know how a state is
 //! built: that is an [`dispatcher::Executor`], which the program wires in.
 
+pub mod audit;
 pub mod dispatcher;
 pub mod farm;
 pub mod ingest;

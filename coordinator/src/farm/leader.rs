@@ -9,17 +9,15 @@ use std::time::{Duration, Instant};
 
 use bombproof_core::digest::Digest;
 use bombproof_core::farm::{
-    Answer, Config, Effects, Ended, Event, Farm, JobId, Millis, Notice, Overview, Priority, SeriesView, Settled, Wanted,
+    Answer, Config, Effects, Ended, Event, Farm, JobId, Millis, Overview, Priority, SeriesView, Settled, Wanted,
 };
 use bombproof_core::id::{SeriesId, UserId, WorkerId};
 use bombproof_core::order::{Call, Done, Offer, Order, Question, Step};
 use bombproof_core::outcome::Trouble;
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::notices;
 use crate::dispatcher::Maker;
-
-/// Takes lines for the log.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What a job has come to.
 pub type Answered = Result<Arc<Done>, Trouble>;
@@ -96,7 +94,6 @@ pub struct Leader {
     tick: Duration,
     /// Changes whenever a worker comes or changes what it offers.
     came: watch::Sender<u64>,
-    log: Log,
 }
 
 /// A job that is waited for; when this goes, it is not wanted any more.
@@ -115,7 +112,7 @@ impl Drop for Want<'_> {
 
 impl Leader {
     /// A leader with an empty queue; `epoch` is larger than that of every one before.
-    pub fn new(epoch: u64, config: Config, log: Log) -> Arc<Self> {
+    pub fn new(epoch: u64, config: Config) -> Arc<Self> {
         let tick = Duration::from_millis(TICK_MS.min(config.lease_ms / 4).max(10));
         let inner = Inner {
             farm: Farm::new(epoch, config, Millis(0)),
@@ -126,7 +123,7 @@ impl Leader {
             tickets: 0,
             settled: 0,
         };
-        Arc::new(Self { inner: Mutex::new(inner), begin: Instant::now(), tick, came: watch::channel(0).0, log })
+        Arc::new(Self { inner: Mutex::new(inner), begin: Instant::now(), tick, came: watch::channel(0).0 })
     }
 
     /// Tells the queue of the time, for ever.
@@ -174,10 +171,8 @@ impl Leader {
                 call.notify_one();
             }
         }
-        for notice in notices {
-            if let Some(line) = line(&notice) {
-                (self.log)(&line);
-            }
+        for notice in &notices {
+            notices::log(notice);
         }
         answer
     }
@@ -334,27 +329,6 @@ impl Leader {
     /// The number of this reign.
     pub fn epoch(&self) -> u64 {
         self.lock().farm.epoch()
-    }
-}
-
-/// A notice in words, if it is one for people.
-fn line(notice: &Notice) -> Option<String> {
-    match notice {
-        Notice::Joined(worker) => Some(format!("worker '{worker}' came")),
-        Notice::Lost(worker) => Some(format!("worker '{worker}' is not heard any more")),
-        Notice::Left(worker) => Some(format!("worker '{worker}' left")),
-        Notice::Quarantined { worker, for_ms } => {
-            Some(format!("worker '{worker}' gets nothing for {} s: too much went wrong on it", for_ms / 1000))
-        }
-        Notice::Adopted(attempt) => Some(format!("attempt {attempt} of an earlier coordinator goes on")),
-        Notice::Refused(attempt) => Some(format!("attempt {attempt} came too late and does not count")),
-        Notice::Retried { job, evidence } => Some(format!(
-            "job {} is tried again after attempt {} on '{}': {:?}",
-            job.0.short(),
-            evidence.attempt,
-            evidence.worker,
-            evidence.fault
-        )),
     }
 }
 

@@ -58,7 +58,7 @@ impl Worker {
 }
 
 fn leader(config: Config) -> Arc<Leader> {
-    let leader = Leader::new(1, config, Arc::new(|_: &str| {}));
+    let leader = Leader::new(1, config);
     tokio::spawn(Arc::clone(&leader).tick_for_ever());
     leader.open(&"s".into(), &"ann".into(), Priority::Normal);
     leader

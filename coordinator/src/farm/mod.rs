@@ -7,6 +7,7 @@
 mod executor;
 mod leader;
 mod live;
+mod notices;
 mod repositories;
 mod series;
 
@@ -31,8 +32,10 @@ use bombproof_store::runs::Runs;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::audit;
+
 pub use executor::{Kept, OnFarm};
-pub use leader::{Answered, Known, Leader, Log, Work};
+pub use leader::{Answered, Known, Leader, Work};
 pub use live::{Live, Told};
 pub use repositories::{Repositories, RepositoryError};
 
@@ -54,8 +57,6 @@ pub struct Settings {
     pub queue: Config,
     /// Where builds are, as they see themselves.
     pub roots: Roots,
-    /// Takes lines for the log.
-    pub log: Log,
     /// Gives the time as RFC 3339, UTC.
     pub timestamp: fn(SystemTime) -> String,
     /// Makes ids of runs that sort by time.
@@ -86,7 +87,6 @@ pub struct Coordinator {
     manifests: Arc<dyn Manifests>,
     runs: Runs,
     roots: Roots,
-    log: Log,
     timestamp: fn(SystemTime) -> String,
     new_id: fn() -> RunId,
     live: Mutex<HashMap<SeriesId, Arc<Live>>>,
@@ -99,7 +99,7 @@ impl Coordinator {
     /// # Errors
     /// When the register cannot be opened.
     pub fn open(settings: Settings) -> Result<Arc<Self>, RegisterError> {
-        let Settings { home, repositories, queue, roots, log, timestamp, new_id } = settings;
+        let Settings { home, repositories, queue, roots, timestamp, new_id } = settings;
         let register: Arc<dyn Register> = Arc::new(FileRegister::open(&home.root().join("register.redb"))?);
         let epoch = register.next_epoch()?;
         // Packs that were on the way when an earlier coordinator ended come again.
@@ -114,7 +114,7 @@ impl Coordinator {
             graphs: Arc::new(FileGraphs::at(home.graphs())),
         };
         Ok(Arc::new(Self {
-            leader: Leader::new(epoch, queue, Arc::clone(&log)),
+            leader: Leader::new(epoch, queue),
             register,
             repositories: Repositories::new(home.root().join("repositories"), repositories),
             kept,
@@ -122,7 +122,6 @@ impl Coordinator {
             runs: Runs::new(&home),
             home,
             roots,
-            log,
             timestamp,
             new_id,
             live: Mutex::default(),
@@ -178,11 +177,6 @@ impl Coordinator {
         &self.home
     }
 
-    /// The log.
-    pub fn log(&self, line: &str) {
-        (self.log)(line);
-    }
-
     fn lives(&self) -> MutexGuard<'_, HashMap<SeriesId, Arc<Live>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,7 +225,9 @@ impl Coordinator {
                 Ok(()) => break,
             }
         }
-        self.log(&format!("series {} of {}: '{}' is accepted", entry.id, entry.owner, entry.name));
+        let Entry { id, owner, name, .. } = &entry;
+        let accepted = format_args!("series {id} of {owner}: '{name}' is accepted");
+        audit::record(owner.as_str(), "submit", Some(id), accepted);
         self.begin(&entry.id);
         Ok(entry.id)
     }
@@ -285,7 +281,7 @@ impl Coordinator {
             }
         })?;
         if !was_over {
-            self.log(&format!("series {id} is cancelled by {who}"));
+            audit::record(who.as_str(), "cancel", Some(id), format_args!("series {id} is cancelled by {who}"));
             if let Some(live) = self.live(id) {
                 live.stop();
             }

@@ -11,6 +11,7 @@ use bombproof_core::target::{Build, TargetSpec, Toolchain};
 use bombproof_store::register::RegisterError;
 use thiserror::Error;
 use tokio::sync::watch;
+use tracing::{error, info, warn};
 
 use super::leader::Known;
 use super::live::{Live, Told};
@@ -93,13 +94,19 @@ impl Coordinator {
             Ok(entry) => Told::Over { phase: entry.phase, detail: entry.detail, hint: entry.hint },
             // It is begun again when the coordinator is started again.
             Err(error) => {
-                self.log(&format!("series {id}: {error}"));
+                error!(series = %id, "series {id}: {error}");
                 Told::Over { phase: Phase::Failed, detail: error.to_string(), hint: String::new() }
             }
         };
         if let Told::Over { phase, detail, .. } = &over {
             let why = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-            self.log(&format!("series {id} is {}{why}", phase.name()));
+            let name = phase.name();
+            match phase {
+                Phase::Failed => error!(series = %id, phase = name, detail, "series {id} is {name}{why}"),
+                Phase::Accepted | Phase::Running | Phase::Finished | Phase::Cancelled | Phase::Refused => {
+                    info!(series = %id, phase = name, detail, "series {id} is {name}{why}");
+                }
+            }
         }
         live.tell(over);
         self.lives().remove(&id);
@@ -270,7 +277,7 @@ impl Coordinator {
                 format!("no worker has the compiler of {}: waiting for one", lacking.join(", "))
             };
             if why != said {
-                self.log(&format!("series {id}: {why}"));
+                warn!(series = %id, "series {id}: {why}");
                 live.tell(Told::Waits(why.clone()));
                 said = why;
             }

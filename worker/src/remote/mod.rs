@@ -25,6 +25,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::{Code, Status};
+use tracing::{debug, error, info, warn};
 use wire::workers_client::WorkersClient;
 
 use crate::action::{self, Actions};
@@ -38,9 +39,6 @@ use run::Runner;
 
 /// A coordinator that does not answer a call for so long is called anew: more than it may hold a call back.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
-
-/// Takes lines for the log.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What a worker is started with.
 pub struct Settings {
@@ -56,8 +54,6 @@ pub struct Settings {
     pub slots: usize,
     /// How long what runs may go on when it drains.
     pub grace: Duration,
-    /// Takes lines for the log.
-    pub log: Log,
 }
 
 /// Why a worker ends before it is told to.
@@ -98,7 +94,6 @@ struct Serving {
     ends: mpsc::UnboundedSender<(Attempt, Ending)>,
     last_fault: String,
     name: WorkerId,
-    log: Log,
 }
 
 /// Serves a coordinator until `drain` turns true and everything is given back. A second time it turns true, nothing is
@@ -107,7 +102,7 @@ struct Serving {
 /// # Errors
 /// When it cannot serve at all, or should not any more.
 pub async fn serve(settings: Settings, mut drain: watch::Receiver<u32>) -> Result<(), RemoteWorkerError> {
-    let Settings { name, connection, home, launcher, slots, grace, log } = settings;
+    let Settings { name, connection, home, launcher, slots, grace } = settings;
     if !action::supported(launcher.level()) {
         return Err(RemoteWorkerError::Sandbox(launcher.level().name()));
     }
@@ -132,12 +127,9 @@ pub async fn serve(settings: Settings, mut drain: watch::Receiver<u32>) -> Resul
     });
     let offers = offers::find(&launcher, &home).await;
     for offer in &offers {
-        log(&format!(
-            "{} for {}: {}",
-            if offer.prefix.is_empty() { "compiler" } else { &offer.prefix },
-            offer.arch,
-            offer.toolchain.version
-        ));
+        let prefix = if offer.prefix.is_empty() { "compiler" } else { &offer.prefix };
+        let (arch, version) = (&offer.arch, &offer.toolchain.version);
+        info!(%arch, version, "{prefix} for {arch}: {version}");
     }
     let slots = u32::try_from(slots).unwrap_or(u32::MAX);
     let session = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -152,7 +144,7 @@ pub async fn serve(settings: Settings, mut drain: watch::Receiver<u32>) -> Resul
     let client = WorkersClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES);
     let runner = Arc::new(Runner { channel, transfer, compiles, launcher, jobs, home, names, runtime });
     let (ends, ended) = mpsc::unbounded_channel();
-    let mut serving = Serving { board: Board::new(card), runner, ended, ends, last_fault: String::new(), name, log };
+    let mut serving = Serving { board: Board::new(card), runner, ended, ends, last_fault: String::new(), name };
     serving.run(client, &mut drain, grace).await
 }
 
@@ -170,13 +162,13 @@ impl Serving {
         let mut drains = *drain.borrow();
         loop {
             if drains > 0 && deadline.is_none() {
-                (self.log)("nothing new is taken; what runs may go on for a while");
+                info!("nothing new is taken; what runs may go on for a while");
                 self.board.drain();
                 deadline = Some(tokio::time::Instant::now() + grace);
             }
             if self.board.is_unfit() && unfit.is_none() {
                 unfit = Some(self.last_fault.clone());
-                (self.log)(&format!("too much went wrong here ({}): nothing more is taken", self.last_fault));
+                error!("too much went wrong here ({}): nothing more is taken", self.last_fault);
                 self.board.drain();
                 deadline = Some(tokio::time::Instant::now() + grace);
             }
@@ -204,11 +196,12 @@ impl Serving {
                 None => Duration::ZERO,
                 Some(Ok(answer)) => {
                     if tries > 0 {
-                        (self.log)("the coordinator is there again");
+                        info!("the coordinator is there again");
                     }
                     tries = 0;
                     let answer = answer_from_wire(answer.into_inner())?;
                     for (assignment, stopped) in self.board.take(&answer) {
+                        debug!(attempt = %assignment.attempt, job = %assignment.job.0.short(), "attempt {} begins", assignment.attempt);
                         let (runner, ends) = (Arc::clone(&self.runner), self.ends.clone());
                         tokio::spawn(async move {
                             let attempt = assignment.attempt;
@@ -243,7 +236,7 @@ impl Serving {
                         return Ok(());
                     }
                     if tries == 0 {
-                        (self.log)(&format!("the coordinator does not answer ({}): trying again", status.message()));
+                        warn!("the coordinator does not answer ({}): trying again", status.message());
                     }
                     tries += 1;
                     link::pause(tries)
@@ -265,8 +258,9 @@ impl Serving {
     fn note(&mut self, attempt: Attempt, ending: Ending) {
         if let Ending::Trouble(trouble) = &ending {
             self.last_fault = trouble.describe();
-            (self.log)(&format!("attempt {attempt} gave no answer: {}", self.last_fault));
+            warn!(%attempt, fault = self.last_fault, "attempt {attempt} gave no answer: {}", self.last_fault);
         }
+        debug!(%attempt, "attempt {attempt} has ended");
         self.board.end(attempt, ending);
     }
 }
