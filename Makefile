@@ -7,7 +7,10 @@ ALL_ARCHES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-powerpc64le-linux-
 ENGINE := docker.io mmdebstrap
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build demo images test test-interop test-farm test-long test-oracle bench bench-long lint fuzz install
+.PHONY: help build demo images up down down-clean test test-up test-interop test-farm test-long test-oracle bench bench-long lint fuzz install
+# What deploy/farm reads.
+export WORKERS SLOTS PORT REPO REPO_NAME FARM
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -24,6 +27,16 @@ demo: ## the main job on real input: a real series, a real kernel, two architect
 images: ## the image whose compilers build in containers, bombproof-worker (first time: some minutes)
 	@scripts/install-packages $(ENGINE)
 	deploy/images/build
+
+up: build ## a farm on this host in containers: make up WORKERS=2 REPO=/srv/git/linux.git (deploy/farm says more)
+	@scripts/install-packages $(ENGINE) docker-compose
+	@deploy/farm up
+
+down: ## stops it; what it knows stays
+	@deploy/farm down
+
+down-clean: ## stops it, and removes series, results and certificates
+	@deploy/farm down-clean
 
 test: ## every test that a laptop can run, one on a real kernel among them (first time: 140 MB to fetch)
 	@scripts/need-rust
@@ -44,6 +57,10 @@ test-interop: ## the blob plane against buildbox-casd, in both directions (first
 test-farm: ## a farm of real processes: equal reports, and what becomes of a series when they are killed
 	@scripts/install-packages $(PACKAGES)
 	cargo test -p bombproof --test farm
+
+test-up: build ## make up on the mini kernel, a worker killed in mid-build, and the report that one machine gives
+	@scripts/install-packages $(PACKAGES) $(ENGINE) docker-compose
+	@scripts/test-up
 
 test-long: ## hours: long real series against plain git and make; can be stopped and goes on
 	@scripts/install-packages $(PACKAGES) $(ALL_ARCHES)

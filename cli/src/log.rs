@@ -71,10 +71,15 @@ fn levels(from: &str, text: &str) -> Result<Targets, Fail> {
         let others = level.min(LevelFilter::WARN);
         return Ok(Targets::new().with_default(others).with_target(OURS, level).with_target(audit::TARGET, level));
     }
-    text.parse().map_err(|error| {
-        Fail::request(format!("{from}: '{text}' is no level: {error}"))
+    let wrong = |why: String| {
+        Fail::request(format!("{from}: '{text}' is no level{why}"))
             .hint(Some("error, warn, info, debug, trace or off; or TARGET=LEVEL,TARGET=LEVEL"))
-    })
+    };
+    // One word would be taken for a target of which everything is shown.
+    if !text.contains('=') {
+        return Err(wrong(String::new()));
+    }
+    text.parse().map_err(|error| wrong(format!(": {error}")))
 }
 
 /// Takes events, and writes each to where it belongs. What is for the audit goes to its file whatever level is shown.
