@@ -75,6 +75,7 @@ pub fn of(path: &str) -> Reach {
             || top.contains(&path)
             || name == ".gitignore"
             || path.starts_with("tools/testing/")
+            || is_local_version(path)
         {
             return Reach::Nothing;
         }
@@ -88,6 +89,11 @@ pub fn of(path: &str) -> Reach {
         || name.starts_with("unistd")
         || COPIED.contains(&path);
     if code && !special && !checked { Reach::Units } else { Reach::Structure }
+}
+
+/// Whether a file at the top adds to the name of a release, which is the same for all states here.
+fn is_local_version(path: &str) -> bool {
+    path.starts_with("localversion") && !path.contains('/')
 }
 
 /// Whether a header of this path comes and goes without any step noticing but the compiles that look for one of its name.
@@ -195,6 +201,10 @@ mod tests {
             ("Documentation/devicetree/bindings/a.yaml", Reach::Nothing),
             ("Documentation/driver.c", Reach::Units),
             ("MAINTAINERS", Reach::Nothing),
+            ("localversion-rt", Reach::Nothing),
+            ("localversion", Reach::Nothing),
+            ("drivers/localversion-rt", Reach::Structure),
+            ("localversion/Makefile", Reach::Structure),
             ("drivers/MAINTAINERS", Reach::Structure),
             ("tools/testing/selftests/x.c", Reach::Nothing),
             ("tools/testing/Makefile", Reach::Structure),

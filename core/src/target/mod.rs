@@ -114,7 +114,7 @@ impl TargetSpec {
     /// The digest of everything in the target that decides a result, with the toolchain's content digest. The name and
     /// the time limit are not part of it.
     pub fn digest(&self, toolchain: &Digest) -> Digest {
-        let builder = DigestBuilder::new("bombproof/target/v1").field(toolchain.to_string().as_bytes());
+        let builder = DigestBuilder::new("bombproof/target/v2").field(toolchain.to_string().as_bytes());
         match &self.build {
             Build::Command { command } => builder.field(b"command").field(command.as_bytes()),
             Build::Kbuild(kbuild) => {

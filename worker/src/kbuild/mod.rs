@@ -644,9 +644,15 @@ impl Runner<'_> {
     }
 }
 
+/// The names under which projects keep what their build calls itself: Linux and barebox, u-boot. It is the same in all states: a version
+/// is stamped on a series last, and would have the units that hold it compiled again for every patch that counts it up.
+/// [`bombproof_core::kbuild::reach`] relies on it.
+const RELEASES: [&str; 2] = ["KERNELRELEASE=0.0.0", "UBOOTRELEASE=0.0.0"];
+
 /// What tells make the target.
 pub fn make_variables(kbuild: &Kbuild) -> Vec<String> {
     let mut words = vec![format!("ARCH={}", kbuild.arch.kernel_name())];
+    words.extend(RELEASES.map(str::to_owned));
     if !kbuild.cross_compile.is_empty() {
         words.push(format!("CROSS_COMPILE={}", kbuild.cross_compile));
     }
