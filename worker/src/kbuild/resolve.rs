@@ -4,6 +4,7 @@
 //! one. So the way of every include directive of every file is part of what is remembered of a compile. The source tree
 //! does not change while a step runs, and what is found there is found once; the build folder does, and is asked each time.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,6 +53,7 @@ impl Resolver {
     /// The digest of all ways, for a command and the files that it reads.
     pub(super) fn resolution(&self, argv: &[String], roots: &Roots, files: &[(&String, Arc<Facts>)]) -> Digest {
         let search = self.search(argv, roots);
+        let look = Look::new(self);
         let mut found: Vec<String> = Vec::new();
         let mut computed = false;
         for (path, facts) in files {
@@ -60,17 +62,17 @@ impl Resolver {
             for include in &facts.includes {
                 // The folder of the file itself comes first, for the form with quotes.
                 let own = include.quoted.then(|| clean(folder, &include.name));
-                let way = search.way(include.quoted, &include.name, &|place| self.is_there(place));
+                let way = search.way(include.quoted, &include.name, &|place| look.is_there(place));
                 let places = own.iter().map(String::as_str).chain(way.iter().map(String::as_str));
                 // `include_next` goes on behind the folder of the file: all places count.
                 let lead: Vec<&str> = if include.next {
-                    places.filter(|place| self.is_there(place)).collect()
+                    places.filter(|place| look.is_there(place)).collect()
                 } else {
-                    places.into_iter().find(|place| self.is_there(place)).into_iter().collect()
+                    places.into_iter().find(|place| look.is_there(place)).into_iter().collect()
                 };
                 found.push(lead.join(" "));
             }
-            found.extend(facts.assembler.iter().map(|name| self.places(&search, name).join(" ")));
+            found.extend(facts.assembler.iter().map(|name| search.of_assembler(name, &look).join(" ")));
         }
         if computed {
             // The name comes from a macro: every file that could bear the name of one that was read counts.
@@ -78,7 +80,7 @@ impl Resolver {
                 let mut rest = path.as_str();
                 while let Some((_, name)) = rest.split_once('/') {
                     rest = name;
-                    let way = search.all(name).into_iter().filter(|place| self.is_there(place));
+                    let way = search.all(name).into_iter().filter(|place| look.is_there(place));
                     found.push(way.collect::<Vec<_>>().join(" "));
                 }
             }
@@ -89,17 +91,8 @@ impl Resolver {
     /// The one place where the assembler finds a file; `None`: there is none, or it is a matter of the order of folders.
     pub(super) fn of_assembler(&self, argv: &[String], roots: &Roots, name: &str) -> Option<String> {
         let search = self.search(argv, roots);
-        let mut places = self.places(&search, name).into_iter();
+        let mut places = search.of_assembler(name, &Look::new(self)).into_iter();
         places.next().filter(|_| places.next().is_none())
-    }
-
-    /// All places where the assembler may find a file.
-    fn places(&self, search: &Search, name: &str) -> Vec<String> {
-        let mut places: Vec<String> = search.assembler.iter().map(|folder| clean(folder, name)).collect();
-        places.retain(|place| self.is_there(place));
-        places.sort_unstable();
-        places.dedup();
-        places
     }
 
     fn search(&self, argv: &[String], roots: &Roots) -> Arc<Search> {
@@ -119,20 +112,46 @@ impl Resolver {
         )
     }
 
+    fn is_in_source(&self, path: &str) -> bool {
+        if let Some(known) = lock(&self.there).get(path) {
+            return *known;
+        }
+        let known = self.source.join(path).is_file();
+        lock(&self.there).insert(path.to_owned(), known);
+        known
+    }
+}
+
+/// One look at the tree, for one compile: most names are looked for in folders that the build folder does not have, and a
+/// question to the system for each of them costs milliseconds.
+struct Look<'a> {
+    resolver: &'a Resolver,
+    /// Whether a folder of the build folder is there.
+    folders: RefCell<HashMap<String, bool>>,
+}
+
+impl<'a> Look<'a> {
+    fn new(resolver: &'a Resolver) -> Self {
+        Self { resolver, folders: RefCell::default() }
+    }
+
     fn is_there(&self, place: &str) -> bool {
         match place.split_once('/') {
-            Some(("src", path)) => {
-                if let Some(known) = lock(&self.there).get(path) {
-                    return *known;
-                }
-                let known = self.source.join(path).is_file();
-                lock(&self.there).insert(path.to_owned(), known);
-                known
-            }
-            Some(("out", path)) => self.output.join(path).is_file(),
+            Some(("src", path)) => self.resolver.is_in_source(path),
+            Some(("out", path)) => self.has_folder_of(path) && self.resolver.output.join(path).is_file(),
             // A folder of the toolchain: it does not change without the toolchain's digest.
             Some(_) | None => false,
         }
+    }
+
+    fn has_folder_of(&self, path: &str) -> bool {
+        let Some((folder, _)) = path.rsplit_once('/') else { return true };
+        if let Some(known) = self.folders.borrow().get(folder) {
+            return *known;
+        }
+        let known = self.resolver.output.join(folder).is_dir();
+        self.folders.borrow_mut().insert(folder.to_owned(), known);
+        known
     }
 }
 
@@ -159,6 +178,15 @@ impl Search {
         let way: Arc<[String]> = way.into();
         lock(&self.ways).insert(key, Arc::clone(&way));
         way
+    }
+
+    /// All places where the assembler may find a file.
+    fn of_assembler(&self, name: &str, look: &Look<'_>) -> Vec<String> {
+        let mut places: Vec<String> = self.assembler.iter().map(|folder| clean(folder, name)).collect();
+        places.retain(|place| look.is_there(place));
+        places.sort_unstable();
+        places.dedup();
+        places
     }
 
     fn all(&self, name: &str) -> Vec<String> {
