@@ -7,7 +7,7 @@ ALL_ARCHES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-powerpc64le-linux-
 ENGINE := docker.io mmdebstrap
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build demo images up down down-clean test test-up test-interop test-farm test-long test-oracle bench bench-long lint fuzz install
+.PHONY: help build demo images up down down-clean test test-interop test-farm test-long test-oracle bench bench-long lint fuzz install
 # What deploy/farm reads.
 export WORKERS SLOTS PORT REPO REPO_NAME FARM
 
@@ -57,10 +57,6 @@ test-interop: ## the blob plane against buildbox-casd, in both directions (first
 test-farm: ## a farm of real processes: equal reports, and what becomes of a series when they are killed
 	@scripts/install-packages $(PACKAGES)
 	cargo test -p bombproof --test farm
-
-test-up: build ## make up on the mini kernel, a worker killed in mid-build, and the report that one machine gives
-	@scripts/install-packages $(PACKAGES) $(ENGINE) docker-compose
-	@scripts/test-up
 
 test-long: ## hours: long real series against plain git and make; can be stopped and goes on
 	@scripts/install-packages $(PACKAGES) $(ALL_ARCHES)
