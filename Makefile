@@ -7,10 +7,7 @@ ALL_ARCHES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-powerpc64le-linux-
 ENGINE := docker.io mmdebstrap
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build demo images up down down-clean test test-interop test-farm test-long test-oracle bench bench-long lint fuzz install
-# What deploy/farm reads.
-export WORKERS SLOTS PORT REPO REPO_NAME FARM
-
+.PHONY: help build demo images test test-interop test-farm test-long test-oracle bench bench-long lint fuzz install
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -27,16 +24,6 @@ demo: ## the main job on real input: a real series, a real kernel, two architect
 images: ## the image whose compilers build in containers, bombproof-worker (first time: some minutes)
 	@scripts/install-packages $(ENGINE)
 	deploy/images/build
-
-up: build ## a farm on this host in containers: make up WORKERS=2 REPO=/srv/git/linux.git (deploy/farm says more)
-	@scripts/install-packages $(ENGINE) docker-compose
-	@deploy/farm up
-
-down: ## stops it; what it knows stays
-	@deploy/farm down
-
-down-clean: ## stops it, and removes series, results and certificates
-	@deploy/farm down-clean
 
 test: ## every test that a laptop can run, one on a real kernel among them (first time: 140 MB to fetch)
 	@scripts/need-rust
