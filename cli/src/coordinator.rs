@@ -20,6 +20,7 @@ use tracing::info;
 
 use crate::args::{CoordinatorArgs, OneArgs, ReachArgs};
 use crate::check::{new_id, timestamp};
+use crate::ended::Wishes;
 use crate::fail::{CLEAN, Fail};
 use crate::{cache, log, stored};
 
@@ -123,11 +124,9 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
     tokio::spawn(cache::look_after(home.clone(), args.cache_limit));
     // Calls that are held back and watchers would go on for long: everybody comes again by themselves.
     let server = server::serve(listener, security, routes, std::future::pending());
-    let mut terminated =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Fail::machine)?;
+    let mut wishes = Wishes::listen()?;
     tokio::select! {
         served = server => served.map_err(Fail::machine),
-        _ = tokio::signal::ctrl_c() => Ok(()),
-        _ = terminated.recv() => Ok(()),
+        () = wishes.next() => Ok(()),
     }
 }
