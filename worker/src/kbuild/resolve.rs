@@ -62,7 +62,7 @@ impl Resolver {
             for include in &facts.includes {
                 // The folder of the file itself comes first, for the form with quotes.
                 let own = include.quoted.then(|| clean(folder, &include.name));
-                let way = search.way(include.quoted, &include.name, &|place| look.is_there(place));
+                let way = search.way(include.quoted, &include.name, &look);
                 let places = own.iter().map(String::as_str).chain(way.iter().map(String::as_str));
                 // `include_next` goes on behind the folder of the file: all places count.
                 let lead: Vec<&str> = if include.next {
@@ -160,7 +160,7 @@ impl Search {
         self.quote.iter().filter(move |_| quoted).chain(&self.angle)
     }
 
-    fn way(&self, quoted: bool, name: &str, is_there: &dyn Fn(&str) -> bool) -> Arc<[String]> {
+    fn way(&self, quoted: bool, name: &str, look: &Look<'_>) -> Arc<[String]> {
         let key = (quoted, name.to_owned());
         if let Some(known) = lock(&self.ways).get(&key) {
             return Arc::clone(known);
@@ -170,7 +170,7 @@ impl Search {
             let place = clean(folder, name);
             if !place.starts_with("src/") {
                 way.push(place);
-            } else if is_there(&place) {
+            } else if look.is_there(&place) {
                 way.push(place);
                 break;
             }
