@@ -69,16 +69,6 @@ pub enum Question {
     Step(Purpose),
 }
 
-impl Order {
-    /// What it asks for.
-    pub fn question(&self) -> Question {
-        match self {
-            Self::Action(_) => Question::Action,
-            Self::Step(step) => Question::Step(step.purpose),
-        }
-    }
-}
-
 /// What an order gave: an answer, good or bad.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -258,16 +248,8 @@ mod tests {
     fn an_answer_to_another_question_is_none() {
         let killed = ActionResult { exit: 137, outputs: Vec::new(), stderr: String::new(), cpu_us: 0, wall_us: 0 };
         let fine = ActionResult { exit: 1, ..killed.clone() };
-        let action = Order::Action(Action {
-            argv: Vec::new(),
-            env: Default::default(),
-            folder: "out".to_owned(),
-            outputs: Vec::new(),
-            inputs: Default::default(),
-            platform: Default::default(),
-        });
-        assert!(Done::Action(fine.clone()).answers(action.question()));
-        assert!(!Done::Action(killed).answers(action.question()), "a killed process answers nothing");
+        assert!(Done::Action(fine.clone()).answers(Question::Action));
+        assert!(!Done::Action(killed).answers(Question::Action), "a killed process answers nothing");
         assert!(!Done::Action(fine).answers(Question::Step(Purpose::Build)));
     }
 }

@@ -61,7 +61,7 @@ pub trait Executor: Send + Sync {
 pub use audit::{Kept, audit};
 pub use bombproof_core::submission::{Audit, Mode};
 pub use planned::Planning;
-pub use pool::{ActionRunner, Asked as AskedAction, Maker};
+pub use pool::{ActionRunner, AskedAction, Maker};
 
 /// The work of a run.
 #[derive(Clone, Debug)]

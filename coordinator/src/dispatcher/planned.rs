@@ -32,7 +32,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, watch};
 
 use super::every::turned_true;
-use super::pool::{ActionRunner, Asked as AskedAction, Ended, Pool};
+use super::pool::{ActionRunner, AskedAction, Ended, Pool};
 use super::{Board, Event, Executor, Job};
 use crate::planner::sources::Sources;
 use crate::planner::{Planned, Planner};

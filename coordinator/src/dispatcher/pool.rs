@@ -21,7 +21,7 @@ pub type Maker = Arc<dyn Fn() -> Result<Action, Trouble> + Send + Sync>;
 /// An action that is to be run. It names some hundred files, and may wait for long: it is made when somebody runs it, and not
 /// kept before.
 #[derive(Clone)]
-pub struct Asked {
+pub struct AskedAction {
     /// Its digest.
     pub digest: BlobDigest,
     /// The digest of the toolchain that it needs.
@@ -32,7 +32,7 @@ pub struct Asked {
 
 /// Runs one action; when it ends its outputs are in the store of blobs, and what it gave is in the cache of the run.
 pub type ActionRunner =
-    Arc<dyn Fn(Asked, watch::Receiver<bool>) -> BoxFuture<'static, Result<ActionResult, Trouble>> + Send + Sync>;
+    Arc<dyn Fn(AskedAction, watch::Receiver<bool>) -> BoxFuture<'static, Result<ActionResult, Trouble>> + Send + Sync>;
 
 /// What became of an action, and whether it had to run.
 pub(super) type Ended = Result<(Arc<ActionResult>, Known), Trouble>;
@@ -53,7 +53,7 @@ impl Pool {
     }
 
     /// What an action gives. It goes on when nobody waits for it any more.
-    pub(super) fn get(&self, asked: Asked, cancel: &watch::Receiver<bool>) -> BoxFuture<'static, Ended> {
+    pub(super) fn get(&self, asked: AskedAction, cancel: &watch::Receiver<bool>) -> BoxFuture<'static, Ended> {
         let digest = asked.digest;
         match self.cache.get(&digest) {
             Ok(Some(result)) => return futures::future::ready(Ok((Arc::new(result), Known::Cached))).boxed(),
