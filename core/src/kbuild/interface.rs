@@ -29,8 +29,12 @@ const READ_WHOLE: &[&str] = &[
     ".note",
 ];
 
+/// References from here only keep the compiler from dropping what they name: every link throws the section away, and modpost
+/// passes over it (`section_white_list`).
+const KEPT_BY_COMPILER: &str = ".discard.addressable";
+
 /// Changed whenever an interface is read otherwise: those kept from before are read anew.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The interface of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +56,7 @@ pub struct Interface {
 /// Reads an object; `None`: it is no ELF object, or is not understood.
 pub fn read(object: &[u8]) -> Option<Interface> {
     let (interface, facts) = parse(object)?;
-    let builder = DigestBuilder::new("bombproof/object-interface/v4");
+    let builder = DigestBuilder::new("bombproof/object-interface/v5");
     Some(Interface { rest: builder.list(facts.iter().map(String::as_str)).finish(), ..interface })
 }
 
@@ -121,7 +125,7 @@ fn facts<'data>(file: &impl Object<'data>) -> Option<(Interface, BTreeSet<String
             if name.contains("__ex_table") {
                 // Only what may run belongs there.
                 facts.insert(format!("exception {to}"));
-            } else if discarded(&to) {
+            } else if discarded(&to) && name != KEPT_BY_COMPILER && !(is_initcall(name) && to.starts_with(".init.")) {
                 // modpost forgives some references by the names of both ends.
                 let from = around(file, section.index(), offset);
                 facts.insert(format!("reference {name} {from} {to} {symbol}"));
@@ -377,6 +381,11 @@ fn discarded(section: &str) -> bool {
             section.trim_start_matches(".rela").trim_start_matches(".rel").starts_with(head)
                 || section.starts_with(head)
         })
+}
+
+/// Whether a section holds pointers to what runs at boot, of which no step looks at single ones.
+fn is_initcall(section: &str) -> bool {
+    section.strip_prefix(".initcall").is_some_and(|rest| rest.ends_with(".init"))
 }
 
 /// A name without its numbers: those of local symbols count lines and uses of a macro.

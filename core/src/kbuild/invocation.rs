@@ -7,7 +7,7 @@ use crate::digest::{Digest, DigestBuilder};
 /// What a run of a compiler is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invocation {
-    /// Makes an object, an assembly text or a host program from one source.
+    /// Makes an object, an assembly text, a host program or a linker script from one source.
     Compile {
         /// As named on the command line.
         source: String,
@@ -61,12 +61,13 @@ const WITH_ARGUMENT: &[&str] = &[
 /// Understands a command line; `argv[0]` is the compiler.
 pub fn read(argv: &[String]) -> Invocation {
     let mut sources = Vec::new();
-    let (mut output, mut compile, mut other) = (None, false, false);
+    let (mut output, mut compile, mut other, mut preprocess) = (None, false, false, false);
     let mut words = argv.iter().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "-c" | "-S" => compile = true,
-            "-E" | "-M" | "-MM" | "-fsyntax-only" | "--version" | "-v" | "-dumpversion" | "-dumpmachine" | "-" => {
+            "-E" => preprocess = true,
+            "-M" | "-MM" | "-fsyntax-only" | "--version" | "-v" | "-dumpversion" | "-dumpmachine" | "-" => {
                 other = true;
             }
             "-o" => output = words.next().cloned(),
@@ -85,6 +86,9 @@ pub fn read(argv: &[String]) -> Invocation {
     };
     let mut named = sources.iter().filter(|name| is_source(name));
     let (Some(source), None) = (named.next(), named.next()) else { return Invocation::Other };
+    // What is preprocessed is mostly looked at by scripts; a linker script is what the link reads.
+    let makes_script = output.as_deref().is_some_and(|output| output.ends_with(".lds"));
+    other |= preprocess && !makes_script;
     if is_checker(argv) {
         return if other { Invocation::Other } else { Invocation::Check { source: source.clone() } };
     }
@@ -154,7 +158,10 @@ mod tests {
             ("gcc -o scripts/mod/modpost scripts/mod/a.o scripts/mod/b.o", Invocation::Other),
             ("gcc -Werror -S -x c /dev/null -o .tmp_4711/tmp", Invocation::Other),
             ("gcc -c -x c - -o .tmp_4711/tmp.o", Invocation::Other),
-            ("gcc -E -P -o x.lds x.lds.S", Invocation::Other),
+            ("gcc -E -P -o x.lds x.lds.S", compile("x.lds.S", "x.lds")),
+            ("gcc -E -P -o x.i x.c", Invocation::Other),
+            ("gcc -E x.lds.S", Invocation::Other),
+            ("gcc -E --version -o x.lds x.lds.S", Invocation::Other),
             ("gcc --version", Invocation::Other),
             ("gcc -print-file-name=plugin", Invocation::Other),
             ("sparse -D__CHECKER__ -Wbitwise a.c", Invocation::Check { source: "a.c".to_owned() }),

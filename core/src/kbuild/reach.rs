@@ -128,6 +128,11 @@ pub fn refused_by(config: &Config) -> Option<&'static str> {
     REFUSED.iter().copied().find(|option| config.get(*option).is_some_and(|value| value != "n"))
 }
 
+/// Whether a build with this option is one of those.
+pub fn refuses(option: &str) -> Option<&'static str> {
+    REFUSED.iter().copied().find(|refused| *refused == option)
+}
+
 /// Whether arguments of make ask for more than compiles: checkers, documentation checks.
 pub fn plain_arguments(arguments: &[String]) -> bool {
     !arguments

@@ -50,7 +50,7 @@ pub struct Understood {
     pub output: String,
     /// The dependency list, below the build folder.
     pub depfile: String,
-    /// It holds debug information: line numbers of all its files are in its object.
+    /// What it makes tells lines of its files apart ([`keeps_lines`]).
     pub debug: bool,
 }
 
@@ -63,7 +63,7 @@ pub fn understand(argv: &[String], cwd: &str, roots: &Roots) -> Option<Understoo
     if argv.iter().skip(1).any(|word| NOT_UNDERSTOOD.iter().any(|head| word.starts_with(head))) {
         return None;
     }
-    if !argv.iter().any(|word| word == "-c" || word == "-S") || argv.first()?.contains('/') {
+    if !argv.iter().any(|word| ["-c", "-S", "-E"].contains(&word.as_str())) || argv.first()?.contains('/') {
         return None;
     }
     let heads = ["-Wp,-MMD,", "-Wp,-MD,"];
@@ -74,8 +74,15 @@ pub fn understand(argv: &[String], cwd: &str, roots: &Roots) -> Option<Understoo
         Place::Output(path) if !name.starts_with('/') && path == name => Some(path),
         Place::Output(_) | Place::Source(_) | Place::Elsewhere(_) => None,
     };
-    let debug = argv.iter().any(|word| word.starts_with("-g") && word != "-g0");
+    let debug = keeps_lines(argv.iter().map(String::as_str));
     Some(Understood { source: input(roots, cwd, &source)?, output: below(&output)?, depfile: below(depfile)?, debug })
+}
+
+/// Whether what a command makes may be other bytes when nothing but lines and white space of its files moved: debug information,
+/// assembly text with remarks, preprocessed text.
+pub fn keeps_lines<'a>(words: impl IntoIterator<Item = &'a str>) -> bool {
+    let keeps = |word: &str| (word.starts_with("-g") && word != "-g0") || word == "-fverbose-asm" || word == "-E";
+    words.into_iter().any(keeps)
 }
 
 /// A file by its path below the input root; `None`: it is neither of the source tree nor of the build folder.
@@ -166,7 +173,15 @@ mod tests {
         assert_eq!(got.source, "src/kernel/fork.c");
         assert_eq!((got.output.as_str(), got.depfile.as_str()), ("kernel/fork.o", "kernel/.fork.o.d"));
         assert!(!got.debug);
-        assert!(understand(&words(&format!("{PLAIN} -g")), "/bombproof/out", &roots()).unwrap().debug);
+        for word in ["-g", "-fverbose-asm"] {
+            assert!(
+                understand(&words(&format!("{PLAIN} {word}")), "/bombproof/out", &roots()).unwrap().debug,
+                "{word}"
+            );
+        }
+        let script = PLAIN.replace(" -c", " -E -P").replace("kernel/fork.o ", "kernel/vmlinux.lds ");
+        let got = understand(&words(&script), "/bombproof/out", &roots()).unwrap();
+        assert!(got.debug && got.output == "kernel/vmlinux.lds");
         let generated = PLAIN.replace("/bombproof/src/kernel/fork.c", "lib/crc.c");
         assert_eq!(understand(&words(&generated), "/bombproof/out", &roots()).unwrap().source, "out/lib/crc.c");
     }

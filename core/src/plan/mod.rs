@@ -2,7 +2,7 @@
 //!
 //! [`graph`] is what one run of the project's make left behind: every unit with its command and what it reads. [`compile`]
 //! says which commands are understood well enough to be actions, and makes them. [`affected`] finds the units that a change
-//! reaches, [`alike`] knows which versions of files need not reach any; [`link`] says what a link would make of new objects; [`compose`] makes the result of a state.
+//! reaches, [`alike`] knows which versions of files need not reach any; [`reconfigure`] which of them a change of the configuration reaches; [`link`] says what a link would make of new objects; [`compose`] makes the result of a state.
 
 pub mod affected;
 pub mod alike;
@@ -10,6 +10,7 @@ pub mod compile;
 pub mod compose;
 pub mod graph;
 pub mod link;
+pub mod reconfigure;
 
 use std::collections::BTreeMap;
 
