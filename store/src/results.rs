@@ -27,7 +27,7 @@ pub struct ResultKey(Digest);
 impl ResultKey {
     /// The key of a target's digest and a tree, under the rules of this version.
     pub fn new(target: &Digest, tree: &Oid) -> Self {
-        let builder = DigestBuilder::new("bombproof/result/v1");
+        let builder = DigestBuilder::new("bombproof/result/v2");
         let builder = builder.field(&RULES_VERSION.to_be_bytes()).field(target.to_string().as_bytes());
         Self(builder.field(tree.as_str().as_bytes()).finish())
     }

@@ -10,19 +10,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bombproof_core::action::ActionResult;
-use bombproof_core::diagnostic::{Tool, parse};
 use bombproof_core::digest::{BlobDigest, Digest};
 use bombproof_core::id::PatchIndex;
 use bombproof_core::kbuild::interface::{self, Interface, Linked};
 use bombproof_core::kbuild::record::Known;
 use bombproof_core::kbuild::roots::Roots;
-use bombproof_core::outcome::{Asked, LinkCheck, Outcome, Scope, StateResult, Trouble, Unit};
+use bombproof_core::outcome::{Asked, LinkCheck, Outcome, StateResult, Trouble};
 use bombproof_core::plan::alike::Alike;
 use bombproof_core::plan::compose::{Made, compose};
 use bombproof_core::plan::graph::Graph;
 use bombproof_core::plan::link;
 use bombproof_core::plan::{Built, Configured};
-use bombproof_core::target::config::drift;
 use bombproof_store::action_cache::ActionCache;
 use bombproof_store::atomic::FileError;
 use bombproof_store::graphs::Graphs;
@@ -30,6 +28,11 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, watch};
+
+mod config;
+mod look;
+
+use look::Look;
 
 use super::every::turned_true;
 use super::pool::{ActionRunner, AskedAction, Ended, Pool};
@@ -139,6 +142,8 @@ struct Step {
     read: Vec<Arc<str>>,
     /// A file that Kconfig reads, and what Kconfig makes of the state.
     config: Option<(String, BoxFuture<'static, Result<Configured, Trouble>>)>,
+    /// Where Kconfig is asked: a planner at this state, to go on from if the configuration is another one.
+    ground: Option<Box<Planner>>,
     /// How many steps of make it took so far.
     steps: u32,
 }
@@ -295,7 +300,7 @@ impl<'a, 'b> Driver<'a, 'b> {
         };
         let Some(Ahead { planner, .. }) = &self.ahead else { return Ok(Err("nothing is planned".to_owned())) };
         let start = |unit: &crate::planner::Unit| self.start(planning, planner, unit);
-        let read = planner.read_by(&planned.units);
+        let read = planner.read_by(planned.units.iter().map(|unit| &unit.output));
         // What this state makes anew is newer than what was made for the known states before it.
         let anew: BTreeSet<&Arc<str>> = planned.units.iter().map(|unit| &unit.output).collect();
         let again = again.iter().filter(|unit| !anew.contains(&unit.output)).map(start).collect();
@@ -310,6 +315,7 @@ impl<'a, 'b> Driver<'a, 'b> {
         });
         Ok(Ok(Step {
             place,
+            ground: config.is_some().then(|| Box::new(planner.fork())),
             units,
             again,
             settled: planned.settled,
@@ -344,6 +350,12 @@ impl<'a, 'b> Driver<'a, 'b> {
         let mut units = BTreeSet::new();
         while let Some(at) = self.ahead.as_ref().map(|ahead| ahead.at).filter(|at| at + 1 < place) {
             units.extend(self.advance(at + 1)?.units.into_iter().map(|unit| unit.output));
+            let (Some(from), Some(to)) = (self.result(at), self.result(at + 1)) else {
+                return Err("a state on the way is not known".to_owned());
+            };
+            if let Some(ahead) = &mut self.ahead {
+                units.extend(config::pass(&mut ahead.planner, &from, &to)?);
+            }
         }
         Ok(units)
     }
@@ -460,7 +472,7 @@ impl<'a, 'b> Driver<'a, 'b> {
             if *self.stopped.borrow() {
                 return Ok(());
             }
-            if let Err(why) = self.configure(configured) {
+            if let Err(why) = self.configure(&mut step, configured) {
                 // What was planned behind it stands on a configuration that is no more.
                 self.queue.clear();
                 self.next = place + 1;
@@ -479,22 +491,6 @@ impl<'a, 'b> Driver<'a, 'b> {
                 self.make(place, &why, true).await
             }
         }
-    }
-
-    /// Takes in what Kconfig said where the configuration is what it was; why it is not, otherwise.
-    fn configure(&mut self, configured: Result<Configured, Trouble>) -> Result<(), String> {
-        let configured = configured.map_err(|trouble| trouble.describe())?;
-        if let Some(failure) = configured.failure {
-            return Err(failure.message);
-        }
-        let Some(units) = &mut self.units else { return Err("the state before gave no answer".to_owned()) };
-        if let Some(drift) = drift(&units.config, &configured.config).into_iter().next() {
-            return Err(format!("the configuration is another one ({drift})"));
-        }
-        units.config = configured.config;
-        units.not_effective = configured.not_effective;
-        units.scopes.insert(Scope::Config, configured.said);
-        Ok(())
     }
 
     async fn composed(&mut self, step: Step) -> Result<Option<StateResult>, Open> {
@@ -552,8 +548,13 @@ impl<'a, 'b> Driver<'a, 'b> {
         if let Some(unit) = step.settled.keys().find(|unit| !holds(unit)) {
             problem.get_or_insert(format!("lines move below what is said of '{unit}'"));
         }
-        let stale: Vec<Arc<str>> =
+        let mut stale: Vec<Arc<str>> =
             step.settled.iter().filter(|(_, debug)| **debug).map(|(unit, _)| Arc::clone(unit)).collect();
+        let object = |unit: &Made| before.units.get(&unit.output).map(|before| before.object);
+        if !stale.is_empty() || made.iter().any(|unit| object(unit) != Some(unit.unit.object)) {
+            // No link ran: what is made of the image would be of another one.
+            stale.extend(reference.graph.late.iter().cloned());
+        }
         let mut result = compose(&before, &reference.result, &made, &stale, step.read);
         cost.by_token = u32::try_from(step.settled.len()).unwrap_or(u32::MAX);
         cost.wall_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -684,60 +685,6 @@ impl<'a, 'b> Driver<'a, 'b> {
             (false, ..) => {}
         }
         Ok(())
-    }
-}
-
-/// Looks at what became of a unit.
-struct Look<'a> {
-    planning: &'a Planning,
-    before: Option<&'a Unit>,
-    output: &'a str,
-}
-
-impl Look<'_> {
-    /// The unit and what a link sees of it; the reason, where make has to say more.
-    fn unit(
-        &self,
-        done: &UnitEnded,
-        plain: bool,
-        made_before: Option<BlobDigest>,
-    ) -> Result<(Unit, Option<Interface>), String> {
-        let (output, roots) = (self.output, &self.planning.roots);
-        let before = self.before.ok_or_else(|| format!("'{output}' is not known"))?;
-        let compile = &done.compile;
-        let mut diagnostics = parse::compiler(&compile.stderr, &roots.output, roots, Tool::Compiler);
-        if compile.exit != 0 {
-            // It may be one that we did not give it.
-            if compile.stderr.contains("No such file or directory") || !plain {
-                return Err(format!("'{output}' does not compile on its own"));
-            }
-            let unit = Unit { ok: false, diagnostics, object: None, ..before.clone() };
-            return match unit.first_error() {
-                Some(_) => Ok((unit, None)),
-                None => Err(format!("'{output}' fails without an error")),
-            };
-        }
-        let made = compile.output(output).ok_or_else(|| format!("'{output}' was not made"))?;
-        if !plain {
-            // More than a link depends on it; if its bytes are what they were, so is all of that.
-            if made_before != Some(made.blob) {
-                return Err(format!("'{output}' changed, and other steps than the link read it"));
-            }
-            return Ok((Unit { ok: true, diagnostics, ..before.clone() }, None));
-        }
-        let mut object = made.blob;
-        if let Some(objtool) = &done.objtool {
-            let found = parse::log(&objtool.stderr, &roots.output, roots).into_iter();
-            diagnostics.extend(found.map(|finding| finding.diagnostic).filter(|it| it.tool == Tool::Objtool));
-            if objtool.exit != 0 {
-                let said = objtool.stderr.lines().next().unwrap_or_default().trim();
-                return Err(format!("objtool fails on '{output}': {said}"));
-            }
-            object = objtool.output(output).ok_or_else(|| format!("objtool lost '{output}'"))?.blob;
-        }
-        let bytes = self.planning.sources.content(&object).map_err(|error| error.to_string())?;
-        let seen = interface::read(&bytes).ok_or_else(|| format!("'{output}' is not understood"))?;
-        Ok((Unit { ok: true, diagnostics, object: Some(object.hash), ..before.clone() }, Some(seen)))
     }
 }
 

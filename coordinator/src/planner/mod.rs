@@ -19,6 +19,7 @@ use bombproof_store::cas::PinGuard;
 use bombproof_store::trees::TreeError;
 
 mod includes;
+mod options;
 pub mod sources;
 #[cfg(test)]
 mod tests;
@@ -78,7 +79,7 @@ pub struct Planned {
 pub struct Planner {
     /// The state that it is at.
     view: Arc<View>,
-    reverse: Reverse,
+    reverse: Arc<Reverse>,
     roots: Roots,
     tokens: Tokens,
     /// The pairs of versions that are the same, by path, in the order in which they came.
@@ -86,7 +87,7 @@ pub struct Planner {
     /// Of the tokens, when the first of the classes was found.
     generation: u64,
     /// No eviction takes what the graph names.
-    _held: PinGuard,
+    held: Arc<PinGuard>,
 }
 
 impl Planner {
@@ -106,13 +107,13 @@ impl Planner {
         let autoconf = sources.content(&graph.autoconf)?;
         let autoconf = String::from_utf8_lossy(&autoconf).into_owned();
         Ok(Self {
-            reverse: Reverse::of(&graph),
+            reverse: Arc::new(Reverse::of(&graph)),
             roots: roots.clone(),
             tokens: Tokens::new(&autoconf, toolchain),
             pairs: Vec::new(),
             generation: 0,
             view: Arc::new(View::new(sources, graph, tree, toolchain, &autoconf)),
-            _held: held,
+            held: Arc::new(held),
         })
     }
 
@@ -195,8 +196,8 @@ impl Planner {
     }
 
     /// The files of the source tree that these units read, as they are now.
-    pub fn read_by(&self, units: &[Unit]) -> BTreeSet<Arc<str>> {
-        self.view.read_by(units.iter().map(|unit| &unit.output))
+    pub fn read_by<'a>(&self, units: impl IntoIterator<Item = &'a Arc<str>>) -> BTreeSet<Arc<str>> {
+        self.view.read_by(units.into_iter())
     }
 
     /// Whether the object of a unit holds line numbers for a debugger.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use bombproof_core::action::InputFile;
+use bombproof_core::plan::compile::AUTOCONF;
 use bombproof_core::plan::graph::{Compile, GraphFile, Node, Table};
+use bombproof_core::plan::reconfigure::Switched;
 use bombproof_core::tree::Entry;
 use bombproof_store::cas::{Cas, MemoryCas};
 use bombproof_store::trees::{BlobSink, TreeSource};
@@ -98,26 +100,38 @@ fn graph(files: &Files, cas: &dyn Cas) -> Graph {
         made: None,
         interface: None,
     };
+    let autoconf = cas.put(b"").unwrap();
+    let header = InputFile { blob: autoconf, executable: false };
+    let header = GraphFile { path: AUTOCONF.into(), file: header, symbols: Vec::new() };
     Graph {
-        files: paths.iter().map(file).collect(),
-        units: [(Arc::from("net/a.o"), node(&argvs[0], &[0, 1, 3])), (Arc::from("net/b.o"), node(&argvs[1], &[0, 2]))]
-            .into(),
+        files: std::iter::once(header).chain(paths.iter().map(file)).collect(),
+        units: [
+            (Arc::from("net/a.o"), node(&argvs[0], &[0, 1, 2, 4])),
+            (Arc::from("net/b.o"), node(&argvs[1], &[0, 1, 3])),
+        ]
+        .into(),
         words: words.into_texts(),
         arch: "x86".to_owned(),
-        ..Graph::empty(cas.put(b"").unwrap())
+        ..Graph::empty(autoconf)
     }
+}
+
+/// A planner on the graph of a state, with its tree.
+fn stand(files: &Files) -> (Arc<Trees>, Oid, Planner) {
+    let (trees, cas): (Arc<Trees>, Arc<dyn Cas>) = (Arc::default(), Arc::new(MemoryCas::default()));
+    let graph = graph(files, &*cas);
+    let at = trees.add(files);
+    let sources = Arc::new(Sources::new(Arc::clone(&trees) as Arc<dyn TreeSource>, Arc::clone(&cas)));
+    let roots = Roots { source: ROOTS.0.to_owned(), output: ROOTS.1.to_owned() };
+    let planner = Planner::new(&sources, Arc::new(graph), &at, &Digest::of(b"gcc"), &roots).unwrap();
+    (trees, at, planner)
 }
 
 /// Goes through states, each given by what it makes of the one before (`None`: the file is removed); gives for each the units
 /// with the files that they are given, or why make has to run.
 fn go(states: &[&[(&str, Option<&str>)]]) -> Vec<Said> {
-    let (trees, cas): (Arc<Trees>, Arc<dyn Cas>) = (Arc::default(), Arc::new(MemoryCas::default()));
     let mut files = base();
-    let graph = graph(&files, &*cas);
-    let mut at = trees.add(&files);
-    let sources = Arc::new(Sources::new(Arc::clone(&trees) as Arc<dyn TreeSource>, Arc::clone(&cas)));
-    let roots = Roots { source: ROOTS.0.to_owned(), output: ROOTS.1.to_owned() };
-    let mut planner = Planner::new(&sources, Arc::new(graph), &at, &Digest::of(b"gcc"), &roots).unwrap();
+    let (trees, mut at, mut planner) = stand(&files);
     let mut said = Vec::new();
     for edits in states {
         for (path, text) in *edits {
@@ -221,4 +235,42 @@ fn what_is_not_certain_is_for_make() {
         let said = go(&[&[edit]]);
         assert!(said[0].as_ref().is_err_and(|it| it.contains(why)), "{edit:?}: {:?}", said[0]);
     }
+}
+
+#[test]
+fn an_option_that_is_switched_on_reaches_those_that_name_it() {
+    let files = |edits: &[(&str, &str)]| {
+        let mut files = base();
+        files.extend(edits.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())));
+        files
+    };
+    let named = ("net/b.c", "#include <net/shared.h>\n#ifdef CONFIG_X\n#include <net/spare.h>\n#endif\n");
+    let on = Switched { symbol: "X".to_owned(), before: None, after: Some(true) };
+    let ask = |edits: &[(&str, &str)]| {
+        let (trees, at, mut planner) = stand(&base());
+        let to = trees.add(&files(edits));
+        let changes = trees.changes(Some(&at), &to).unwrap();
+        // A makefile that comes is for make; here it is there from the beginning, as is what Kconfig reads.
+        let changes: Vec<Change> = changes
+            .into_iter()
+            .filter(|change| !change.path.ends_with("file") && !change.path.ends_with("config"))
+            .collect();
+        planner.advance(&changes, &|_| true).unwrap().unwrap();
+        planner.view_mut().current.extend(files(edits).iter().map(|(path, text)| (path.clone(), Some(oid(text)))));
+        let mut fork = planner.fork();
+        let reached = fork.reconfigure(std::slice::from_ref(&on)).unwrap();
+        let digest = |planner: &Planner, unit: &str| planner.again(&[Arc::from(unit)].into()).unwrap()[0].digest;
+        reached.map(|units| {
+            let anew = ["net/a.o", "net/b.o"].map(|unit| digest(&planner, unit) != digest(&fork, unit));
+            let inputs = fork.again(&units).unwrap().iter().map(|unit| unit.action().unwrap().inputs.len()).collect();
+            (units.iter().map(ToString::to_string).collect::<Vec<_>>(), anew, inputs)
+        })
+    };
+    assert_eq!(ask(&[]), Ok((vec![], [false, false], Vec::<usize>::new())), "nobody names it");
+    let (units, anew, inputs) = ask(&[named]).unwrap();
+    assert_eq!((units, anew), (vec!["net/b.o".to_owned()], [false, true]));
+    assert_eq!(inputs, [5], "what stands behind the option can be read now");
+    let steered = ask(&[named, ("net/Makefile", "obj-$(CONFIG_X) += x.o\n")]);
+    assert_eq!(steered, Err("'net/Makefile' names CONFIG_X".to_owned()));
+    assert!(ask(&[named, ("net/Makefile", "obj-$(CONFIG_XY) += x.o\n"), ("net/Kconfig", "CONFIG_X")]).is_ok());
 }

@@ -63,6 +63,32 @@ impl Tokens {
         }
     }
 
+    /// The same; what was gathered is gathered again when it is needed.
+    pub(super) fn fork(&self) -> Self {
+        Self {
+            autoconf: self.autoconf.clone(),
+            toolchain: self.toolchain,
+            later: self.later.clone(),
+            redefined: self.redefined.clone(),
+            assembled: self.assembled.clone(),
+            all: None,
+            sensitive: self.sensitive.clone(),
+            generation: self.generation,
+            proof: Arc::clone(&self.proof),
+        }
+    }
+
+    /// The same under another configuration: nothing that was compared holds.
+    pub(super) fn under(&self, autoconf: &str) -> Self {
+        Self {
+            autoconf: Autoconf::read(autoconf),
+            sensitive: Sensitive::default(),
+            generation: self.generation + 1,
+            proof: Arc::default(),
+            ..self.fork()
+        }
+    }
+
     /// Takes in a version of a file that a compile may read from now on.
     pub(super) fn take(&mut self, sources: &Sources, path: &str, version: &Version) -> Result<(), TreeError> {
         let new = self.later.entry(path.to_owned()).or_default().insert(version.blob);

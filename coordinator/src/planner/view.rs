@@ -44,6 +44,14 @@ struct Words {
     lines: Vec<Box<[u32]>>,
 }
 
+impl Words {
+    fn new(graph: &Graph, autoconf: &str) -> Self {
+        let options = Options::read(autoconf);
+        let lines = graph.words.iter().map(|word| options.lines(word).into()).collect();
+        Self { options, lines }
+    }
+}
+
 /// The files of a compile.
 struct Inputs {
     files: InputTree,
@@ -60,19 +68,27 @@ impl View {
         toolchain: &Digest,
         autoconf: &str,
     ) -> Self {
-        let options = Options::read(autoconf);
-        let lines = graph.words.iter().map(|word| options.lines(word).into()).collect();
         Self {
             sources: Arc::clone(sources),
             alike: Alike::new(graph.autoconf),
             toolchain: *toolchain,
-            options: Arc::new(Words { options, lines }),
+            options: Arc::new(Words::new(&graph, autoconf)),
             tree: tree.clone(),
             listing: None,
             graph,
             changed: BTreeMap::new(),
             current: BTreeMap::new(),
             more: BTreeMap::new(),
+        }
+    }
+
+    /// The same state under another configuration; the graph differs from the one before in nothing else.
+    pub(super) fn reconfigured(&self, graph: Arc<Graph>, autoconf: &str) -> Self {
+        Self {
+            alike: Alike::new(graph.autoconf),
+            options: Arc::new(Words::new(&graph, autoconf)),
+            graph,
+            ..self.clone()
         }
     }
 
@@ -107,7 +123,16 @@ impl View {
         }
     }
 
-    fn blob(&self, path: &str) -> Option<&Oid> {
+    /// Every path that there is; the tree has to be listed.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        let listed =
+            self.listing.iter().flat_map(|listing| listing.keys()).filter(|path| !self.current.contains_key(*path));
+        let current = self.current.iter().filter(|(_, blob)| blob.is_some()).map(|(path, _)| path);
+        listed.chain(current).map(String::as_str)
+    }
+
+    /// The content of a path, if it is there.
+    pub(super) fn blob(&self, path: &str) -> Option<&Oid> {
         match self.current.get(path) {
             Some(blob) => blob.as_ref(),
             None => self.listing.as_ref().and_then(|listing| listing.get(path)),
@@ -121,11 +146,11 @@ impl View {
         Ok(self.sources.read(std::slice::from_ref(blob))?.swap_remove(0))
     }
 
-    /// Whether the object of a unit holds line numbers for a debugger.
+    /// Whether the object of a unit tells lines of its files apart.
     pub(super) fn has_debug(&self, unit: &str) -> bool {
         let Some(Node { compile: Some(compile), .. }) = self.graph.units.get(unit) else { return true };
         let words = compile.argv.iter().filter_map(|word| self.graph.words.get(*word as usize));
-        words.into_iter().any(|word| word.starts_with("-g") && &**word != "-g0")
+        compile::keeps_lines(words.map(|word| &**word))
     }
 
     /// What a unit needs, as its files are now.

@@ -205,6 +205,7 @@ mod tests {
                 (Arc::from("tool"), node(&[4], false)),
             ]
             .into(),
+            late: BTreeSet::new(),
             others: ["include/lds.h".to_owned()].into(),
             kconfig: ["kernel/Kconfig".to_owned()].into(),
             arch: "x86".to_owned(),

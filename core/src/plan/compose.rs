@@ -20,7 +20,7 @@ pub struct Made {
 ///
 /// `linked` is the result of the last state whose link went through: what make, modpost and the linker said then holds as long as
 /// the link sees no difference, which is for the caller to find out (`link` is [`LinkCheck::None`] here). `stale` are units whose
-/// objects would have other line numbers in their debug information, and nothing else. `read` are further files that units read.
+/// objects would be other ones of which nobody knows more: with other line numbers in their debug information, made of another image. `read` are further files that units read.
 pub fn compose(
     before: &StateResult,
     linked: &StateResult,

@@ -28,6 +28,8 @@ pub struct Graph {
     pub words: Vec<Arc<str>>,
     /// The units, by output below the build folder.
     pub units: BTreeMap<Arc<str>, Node>,
+    /// Units that are made after the image was linked, and may hold what it is like: what packs it, what its size is in.
+    pub late: BTreeSet<Arc<str>>,
     /// Files of the source tree that other steps name: linker scripts, generators, host programs.
     pub others: BTreeSet<String>,
     /// Files of the source tree that Kconfig read; empty where that is not known.
@@ -90,6 +92,7 @@ impl Graph {
             objtool: None,
             words: Vec::new(),
             units: BTreeMap::new(),
+            late: BTreeSet::new(),
             others: BTreeSet::new(),
             kconfig: BTreeSet::new(),
             arch: String::new(),
@@ -181,6 +184,7 @@ mod tests {
             objtool: None,
             words: words.into_texts(),
             units: [(Arc::from("a.o"), node)].into(),
+            late: BTreeSet::new(),
             others: BTreeSet::new(),
             kconfig: BTreeSet::new(),
             arch: "x86".to_owned(),

@@ -115,6 +115,7 @@ impl Read<'_> {
             };
             units.insert(Arc::from(unit.output), node);
         }
+        let late = self.late(units.keys());
         let blob = |path: &str| Ok::<_, std::io::Error>(self.get(&format!("out/{path}"))?.map(|known| known.file.blob));
         let autoconf = self.get(AUTOCONF)?.ok_or_else(|| std::io::Error::other("there is no autoconf.h"))?;
         Ok(Graph {
@@ -123,6 +124,7 @@ impl Read<'_> {
             objtool: self.get(&format!("out/{OBJTOOL}"))?.map(|known| known.file),
             words: words.into_texts(),
             units,
+            late,
             others: kept.others,
             kconfig: self.kconfig()?,
             arch: self.kbuild.arch.folder().to_owned(),
@@ -131,6 +133,16 @@ impl Read<'_> {
             system_map: blob("System.map")?,
             symvers: blob("Module.symvers")?,
         })
+    }
+
+    /// Those of the units that were made after everything was linked together.
+    fn late<'u>(&self, units: impl Iterator<Item = &'u Arc<str>>) -> BTreeSet<Arc<str>> {
+        let time = |path: &str| {
+            let kind = std::fs::symlink_metadata(self.output.join(path)).ok()?;
+            kind.modified().ok()
+        };
+        let Some(linked) = ["vmlinux.o", "vmlinux"].into_iter().filter_map(time).min() else { return BTreeSet::new() };
+        units.filter(|unit| time(unit).is_none_or(|made| made > linked)).cloned().collect()
     }
 
     fn get(&self, path: &str) -> std::io::Result<Option<crate::files::Known>> {
