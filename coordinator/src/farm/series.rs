@@ -136,7 +136,7 @@ impl Coordinator {
         }
         let targets = self.toolchains(id, &submission.targets, live, cancel.clone()).await?;
         let patches = u32::try_from(series.patches.len()).unwrap_or(u32::MAX);
-        self.register.change(id, &mut |entry| {
+        let entry = self.register.change(id, &mut |entry| {
             entry.patches = patches;
             if entry.phase == Phase::Accepted {
                 entry.phase = Phase::Running;
@@ -159,7 +159,8 @@ impl Coordinator {
             reuse: submission.reuse,
         };
         live.tell(outline(&plan, id));
-        self.leader.open(id, &submission.user, submission.priority);
+        // Not who the submission says that it is from: whose turn it is goes by who is known to have sent it.
+        self.leader.open(id, &entry.owner, submission.priority);
         let run = RunId(id.0.clone());
         let (this, watched) = (Arc::clone(self), Arc::clone(live));
         let runtime = tokio::runtime::Handle::current();
