@@ -1,7 +1,7 @@
 # What can be done here. `make help` lists it.
 CACHE ?= $(or $(BOMBPROOF_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bombproof)
 PACKAGES := gcc libc6-dev make git flex bison bc libelf-dev libssl-dev kmod cpio rsync perl xz-utils python3 dpkg-dev \
-            gcc-s390x-linux-gnu libc6-dev-s390x-cross quilt procps bubblewrap
+            gcc-s390x-linux-gnu libc6-dev-s390x-cross quilt procps bubblewrap redis-server
 ALL_ARCHES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross
 # Containers of builds: an engine where none is installed, and what makes images.
 ENGINE := docker.io mmdebstrap

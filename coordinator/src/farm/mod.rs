@@ -14,7 +14,7 @@ mod series;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bombproof_core::farm::Config;
 use bombproof_core::id::{RunId, SeriesId, UserId};
@@ -41,6 +41,9 @@ pub use repositories::{Repositories, RepositoryError};
 
 /// Most series that are worked on at once; the others wait in the register.
 const MAX_RUNNING: usize = 64;
+
+/// How long others wait for a coordinator that leads and is not heard.
+const LEASE: Duration = Duration::from_secs(10);
 
 /// Where packs are put while they come.
 pub(crate) fn incoming(home: &Home) -> PathBuf {
@@ -101,11 +104,11 @@ impl Coordinator {
     pub fn open(settings: Settings) -> Result<Arc<Self>, RegisterError> {
         let Settings { home, repositories, queue, roots, timestamp, new_id } = settings;
         let register: Arc<dyn Register> = Arc::new(FileRegister::open(&home.root().join("register.redb"))?);
-        let epoch = register.next_epoch()?;
+        let epoch = register.begin(LEASE)?.ok_or(RegisterError::Deposed)?;
         // Packs that were on the way when an earlier coordinator ended come again.
         let _ = std::fs::remove_dir_all(incoming(&home));
         // Workers pin nothing here: what they are told is there was used lately.
-        let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()).refresh(std::time::Duration::from_secs(300)));
+        let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()).refresh(Duration::from_secs(300)));
         let actions: Arc<dyn ActionCache> = Arc::new(Complete::new(FileActions::at(home.actions()), Arc::clone(&cas)));
         let kept = Kept {
             cas,

@@ -105,6 +105,9 @@ fn register_failed(error: &RegisterError) -> Status {
     match error {
         RegisterError::Unknown { .. } => Status::not_found(error.to_string()),
         RegisterError::Taken { .. } => Status::already_exists(error.to_string()),
+        RegisterError::Away { .. } | RegisterError::Deposed | RegisterError::Emptied { .. } => {
+            Status::unavailable(error.to_string())
+        }
         RegisterError::Unusable { .. } | RegisterError::Newer { .. } => Status::internal(error.to_string()),
     }
 }

@@ -4,6 +4,8 @@
 //! it died is begun again by the next one from what the register says. What single states and actions gave is not kept here
 //! but where results are.
 
+use std::time::Duration;
+
 use bombproof_core::id::{SeriesId, UserId};
 use bombproof_core::submission::Phase;
 use bombproof_core::target::Toolchain;
@@ -11,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 mod file;
+mod redis;
 
+pub use self::redis::{RedisPlace, RedisRegister};
 pub use file::FileRegister;
 
 /// The version of what is stored. An older program does not open the register of a newer one, so that it cannot lose what it
@@ -38,6 +42,26 @@ pub enum RegisterError {
         place: String,
         /// Its schema.
         theirs: u64,
+    },
+    /// A server that keeps it gives no answer, or cannot do anything now. What was asked for may have happened or happen yet.
+    #[error("the register of series '{place}' does not answer: {detail}")]
+    Away {
+        /// Where it is.
+        place: String,
+        /// The server's words.
+        detail: String,
+    },
+    /// Another coordinator leads, or did.
+    #[error("this coordinator does not lead")]
+    Deposed,
+    /// What was in it is gone.
+    #[error(
+        "the register of series '{place}' is not the one that this farm has used: its data are lost, or it is another server; series \
+         that were accepted are not known there"
+    )]
+    Emptied {
+        /// Where it is.
+        place: String,
     },
     /// There is a series of that id already.
     #[error("there is a series '{id}' already")]
@@ -82,9 +106,10 @@ pub struct Entry {
 ///
 /// Laws, written once in `laws` and applied to every implementation: what was accepted is there, with its submission, also for who
 /// opens the register later; an id is accepted once; a change of an entry is seen by all that come later; series are listed
-/// in the order of their ids; each epoch is larger than all before.
+/// in the order of their ids; each epoch is larger than all before; once a reign has begun, nothing is written in the name of an earlier one.
 pub trait Register: Send + Sync {
-    /// Keeps a series and its submission (bytes that only the coordinator understands); both are safe when this returns.
+    /// Keeps a series and its submission (bytes that only the coordinator understands); both are safe when this returns. The same
+    /// entry with the same submission may come again: who did not hear the answer tries it anew.
     ///
     /// # Errors
     /// When the id is taken, or it cannot be written.
@@ -114,11 +139,24 @@ pub trait Register: Send + Sync {
     /// When the register cannot be read.
     fn submission(&self, id: &SeriesId) -> Result<Option<Vec<u8>>, RegisterError>;
 
-    /// Begins a reign: gives a number that is larger than that of every one before.
+    /// Begins a reign, if nobody else leads: gives a number that is larger than that of every one before. Where others may want to
+    /// lead, they may after `lease` unless it is renewed.
     ///
     /// # Errors
     /// When it cannot be written.
-    fn next_epoch(&self) -> Result<u64, RegisterError>;
+    fn begin(&self, lease: Duration) -> Result<Option<u64>, RegisterError>;
+
+    /// Goes on with the reign for `lease` from now on.
+    ///
+    /// # Errors
+    /// `Deposed` when another one has begun; when it cannot be written.
+    fn renew(&self, lease: Duration) -> Result<(), RegisterError>;
+
+    /// Ends the reign: another one may begin at once.
+    ///
+    /// # Errors
+    /// When it cannot be written: others may begin when the lease has run out.
+    fn end(&self) -> Result<(), RegisterError>;
 }
 
 /// The laws of every register. `open` opens the same one again.
@@ -126,7 +164,7 @@ pub trait Register: Send + Sync {
 pub(crate) mod laws {
     use super::*;
 
-    fn entry(id: &str) -> Entry {
+    pub(crate) fn entry(id: &str) -> Entry {
         Entry {
             id: SeriesId::from(id),
             owner: UserId::from("ann"),
@@ -143,24 +181,33 @@ pub(crate) mod laws {
 
     pub(crate) fn hold(open: &dyn Fn() -> Box<dyn Register>) {
         let [one, other] = ["a", "b"].map(entry);
-        {
+        let lease = Duration::from_secs(60);
+        let first = {
             let register = open();
+            let first = register.begin(lease).unwrap().unwrap();
             assert_eq!(register.list().unwrap(), []);
             assert_eq!(register.entry(&one.id).unwrap(), None);
             assert!(matches!(register.change(&one.id, &mut |_| {}), Err(RegisterError::Unknown { .. })));
             register.accept(&other, b"second").unwrap();
             register.accept(&one, b"first").unwrap();
+            register.accept(&one, b"first").unwrap();
             assert!(matches!(register.accept(&one, b"again"), Err(RegisterError::Taken { .. })));
-            assert_eq!(register.next_epoch().unwrap(), 1);
+            let bobs = Entry { owner: UserId::from("bob"), ..one.clone() };
+            assert!(matches!(register.accept(&bobs, b"first"), Err(RegisterError::Taken { .. })));
+            register.renew(lease).unwrap();
             let changed = register.change(&one.id, &mut |entry| entry.phase = Phase::Running).unwrap();
             assert_eq!(changed, Entry { phase: Phase::Running, ..one.clone() });
-        }
+            register.end().unwrap();
+            first
+        };
         let register = open();
+        let second = register.begin(lease).unwrap().unwrap();
+        assert!(second > first);
         assert_eq!(register.submission(&one.id).unwrap().as_deref(), Some(&b"first"[..]), "it was not replaced");
         assert_eq!(register.submission(&SeriesId::from("c")).unwrap(), None);
         let all = [Entry { phase: Phase::Running, ..one.clone() }, other];
         assert_eq!(register.list().unwrap(), all);
         assert_eq!(register.entry(&one.id).unwrap().as_ref(), Some(&all[0]));
-        assert_eq!((register.next_epoch().unwrap(), register.next_epoch().unwrap()), (2, 3));
+        assert!(register.begin(lease).unwrap().unwrap() > second);
     }
 }
