@@ -6,7 +6,7 @@
 //!
 //! The flow through the modules: [`series`] -> [`tree`] -> [`target`] -> [`kbuild`] (what a build said) ->
 //! [`diagnostic`] -> [`outcome`] (one state on one target) -> [`verdict`] (one patch on one target) -> [`report`].
-//! [`schedule`] decides what runs next in one run, [`farm`] what runs next on many workers, [`order`] what that is, and [`submission`] what users hand in; in [`shared`] is what results of neighbouring states hold in common.
+//! [`schedule`] decides what runs next in one run, [`farm`] what runs next on many workers, [`order`] what that is, [`submission`] what users hand in, and [`protocol`] which versions of all that go together; in [`shared`] is what results of neighbouring states hold in common.
 
 pub mod access;
 pub mod action;
@@ -19,6 +19,7 @@ pub mod kbuild;
 pub mod order;
 pub mod outcome;
 pub mod plan;
+pub mod protocol;
 pub mod report;
 pub mod schedule;
 pub mod series;

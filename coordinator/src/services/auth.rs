@@ -1,7 +1,8 @@
 //! Who calls, and whether they may.
 //!
 //! Every request passes [`Auth`], which writes a [`Caller`] into its extensions; every method of a service begins with
-//! [`require`]. A request without a caller in it came past the first, and is refused.
+//! [`require`]. A request without a caller in it came past the first, and is refused. Which version of the protocol it is in is looked at
+//! first of all: whoever speaks another one is told so, known or not.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use bombproof_core::access::{AccessError, AccessList, Permission, Proof, Role, may};
+use bombproof_core::protocol;
 use thiserror::Error;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
@@ -158,8 +160,34 @@ fn shown(request: &Request<()>, list: &AccessList) -> Result<Caller, Status> {
     Ok(known.map_or_else(Caller::nobody, |known| Caller { name: known.name.clone(), roles: known.roles.clone() }))
 }
 
+/// The sender of a request speaks a version that we take, and said so. Clients of others, which know the services of others
+/// alone, say nothing.
+#[derive(Clone, Copy, Debug)]
+struct Understood;
+
+fn understood(request: &Request<()>) -> Result<Option<Understood>, Status> {
+    let Some(said) = request.metadata().get(protocol::HEADER) else { return Ok(None) };
+    protocol::accept(said.to_str().unwrap_or_default()).map_err(Status::failed_precondition)?;
+    Ok(Some(Understood))
+}
+
+/// Whether only services of ours ask for it. What they say is understood by who speaks the same protocol.
+fn is_of_ours(permission: Permission) -> bool {
+    match permission {
+        Permission::ReadSeries
+        | Permission::Submit
+        | Permission::CancelAny
+        | Permission::Work
+        | Permission::Operate => true,
+        Permission::ReadBlobs | Permission::WriteBlobs | Permission::WriteActions => false,
+    }
+}
+
 impl Interceptor for Auth {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(understood) = understood(&request)? {
+            request.extensions_mut().insert(understood);
+        }
         let caller = self.caller(&request)?;
         request.extensions_mut().insert(caller);
         Ok(request)
@@ -169,10 +197,19 @@ impl Interceptor for Auth {
 /// The caller, if they may do that.
 ///
 /// # Errors
-/// `UNAUTHENTICATED` for somebody who showed nothing, `PERMISSION_DENIED` for everybody else.
+/// `UNAUTHENTICATED` for somebody who showed nothing, `PERMISSION_DENIED` for everybody else; `FAILED_PRECONDITION` for who does not say
+/// which protocol it speaks to a service of ours.
 pub fn require<T>(request: &Request<T>, permission: Permission) -> Result<Caller, Status> {
     let caller = request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::nobody);
     if caller.may(permission) {
+        if is_of_ours(permission) && request.extensions().get::<Understood>().is_none() {
+            return Err(Status::failed_precondition(format!(
+                "the caller does not say which protocol it speaks ('{}'), and this coordinator speaks {}: use the bombproof \
+                 of this version",
+                protocol::HEADER,
+                protocol::VERSION
+            )));
+        }
         return Ok(caller);
     }
     if caller.roles.is_empty() {
@@ -201,11 +238,34 @@ mod tests {
     #[test]
     fn a_caller_may_what_the_roles_give() {
         let mut auth = Auth::everybody_is(Caller { name: "ann".to_owned(), roles: vec![Role::Submit] });
-        let request = auth.call(Request::new(())).unwrap();
+        let request = auth.call(speaking(&protocol::VERSION.to_string())).unwrap();
         assert_eq!(require(&request, Permission::Submit).unwrap().name, "ann");
         let error = require(&request, Permission::WriteActions).unwrap_err();
         assert_eq!(error.code(), Code::PermissionDenied);
         assert!(error.message().contains("'ann' may not write results of actions"), "{}", error.message());
+    }
+
+    fn speaking(version: &str) -> Request<()> {
+        let mut request = Request::new(());
+        request.metadata_mut().insert(protocol::HEADER, version.parse().unwrap());
+        request
+    }
+
+    #[test]
+    fn a_caller_of_another_version_is_told_so() {
+        let mut auth = Auth::everybody_is(Caller { name: "ann".to_owned(), roles: Role::ALL.to_vec() });
+        let newer = (protocol::VERSION + 1).to_string();
+        let error = auth.call(speaking(&newer)).unwrap_err();
+        assert_eq!(error.code(), Code::FailedPrecondition);
+        assert!(error.message().contains("upgrade the coordinator first"), "{}", error.message());
+        let silent = auth.call(Request::new(())).unwrap();
+        assert!(
+            require(&silent, Permission::ReadBlobs).is_ok(),
+            "other clients of the Remote Execution API say nothing"
+        );
+        for permission in [Permission::Submit, Permission::ReadSeries, Permission::Work] {
+            assert_eq!(require(&silent, permission).unwrap_err().code(), Code::FailedPrecondition, "{permission}");
+        }
     }
 
     fn with(header: &str) -> Request<()> {

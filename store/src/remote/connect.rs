@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bombproof_core::protocol;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -13,7 +14,8 @@ use tonic::{Request, Status};
 use super::error::RemoteError;
 use super::retry::Retry;
 
-/// A connection that is made when it is first used, and made again when it breaks. Each request has our token.
+/// A connection that is made when it is first used, and made again when it breaks. Each request has our token and says which version
+/// of the protocol we speak; servers of others pass over that.
 pub type Channel = InterceptedService<tonic::transport::Channel, Bearer>;
 
 /// Whom we trust, and who we are.
@@ -162,7 +164,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Puts our token into each request.
+/// Puts our token, and the version that we speak, into each request.
 #[derive(Clone)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -177,6 +179,7 @@ impl Interceptor for Bearer {
         if let Some(token) = &self.0 {
             request.metadata_mut().insert("authorization", token.clone());
         }
+        request.metadata_mut().insert(protocol::HEADER, MetadataValue::from(protocol::VERSION));
         Ok(request)
     }
 }

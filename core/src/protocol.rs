@@ -1,0 +1,57 @@
+//! The version of what goes over the wire between the parts of a farm, and which versions go together.
+//!
+//! Each request of ours says in its metadata which version its sender speaks. A coordinator takes its own and the one before, so that a farm
+//! is upgraded without a break: the coordinator first, then workers and users, in any order. Which version a change of messages
+//! needs: a new field that may be left out needs none; a field that others have to understand, and a message that means something
+//! else, need the next one.
+
+/// The version that this program speaks.
+pub const VERSION: u32 = 1;
+
+/// The oldest version that a coordinator of this program takes.
+pub const OLDEST: u32 = 1;
+
+/// The name in the metadata.
+pub const HEADER: &str = "bombproof-protocol";
+
+/// The version that a request says it speaks.
+///
+/// # Errors
+/// In words for its sender: it is no version, or one that this program does not take.
+pub fn accept(said: &str) -> Result<u32, String> {
+    let Ok(theirs) = said.parse::<u32>() else {
+        return Err(format!("the caller's '{HEADER}' is no number; this coordinator speaks {VERSION}"));
+    };
+    if theirs > VERSION {
+        return Err(format!(
+            "the caller speaks protocol {theirs}, and this coordinator {OLDEST} to {VERSION}: upgrade the coordinator first"
+        ));
+    }
+    if theirs < OLDEST {
+        return Err(format!(
+            "the caller speaks protocol {theirs}, and this coordinator {OLDEST} to {VERSION}: upgrade bombproof where the call is from"
+        ));
+    }
+    Ok(theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_versions_go_together() {
+        for version in OLDEST..=VERSION {
+            assert_eq!(accept(&version.to_string()), Ok(version));
+        }
+        for (said, why) in [
+            ((VERSION + 1).to_string(), "upgrade the coordinator first"),
+            ((OLDEST - 1).to_string(), "upgrade bombproof where the call is from"),
+            (String::new(), "no number"),
+            ("1.0".to_owned(), "no number"),
+            ("99999999999999999999".to_owned(), "no number"),
+        ] {
+            assert!(accept(&said).is_err_and(|it| it.contains(why)), "{said}");
+        }
+    }
+}
