@@ -7,7 +7,7 @@ ALL_ARCHES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-powerpc64le-linux-
 ENGINE := docker.io mmdebstrap
 NEXTEST := $(shell command -v cargo-nextest)
 
-.PHONY: help build demo images test test-interop test-farm test-long test-oracle bench bench-long lint fuzz install
+.PHONY: help build demo images up down down-clean test test-interop test-farm test-up test-long test-oracle bench bench-long lint fuzz install
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -24,6 +24,15 @@ demo: ## the main job on real input: a real series, a real kernel, two architect
 images: ## the image whose compilers build in containers, bombproof-worker (first time: some minutes)
 	@scripts/install-packages $(ENGINE)
 	deploy/images/build
+
+up: ## a farm on this host, in containers: a coordinator and WORKERS=2 workers (first time: some minutes)
+	@deploy/farm up
+
+down: ## stops it; everything is kept
+	@deploy/farm down
+
+down-clean: ## stops it and deletes what it kept
+	@deploy/farm clean
 
 test: ## every test that a laptop can run, one on a real kernel among them (first time: 140 MB to fetch)
 	@scripts/need-rust
@@ -44,6 +53,9 @@ test-interop: ## the blob plane against buildbox-casd, in both directions (first
 test-farm: ## a farm of real processes: equal reports, and what becomes of a series when they are killed
 	@scripts/install-packages $(PACKAGES)
 	cargo test -p bombproof --test farm
+
+test-up: ## a farm as `make up` starts it, on a real series: the report of a check on one machine, then down
+	@scripts/test-up "$(CACHE)"
 
 test-long: ## hours: long real series against plain git and make; can be stopped and goes on
 	@scripts/install-packages $(PACKAGES) $(ALL_ARCHES)
