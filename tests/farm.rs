@@ -491,6 +491,18 @@ fn a_farm_that_knows_its_callers_lets_nobody_else_in() {
     let id = String::from_utf8(long.stdout).unwrap().trim().to_owned();
     let other = ask(&["cancel", &id], Some(&bob));
     assert_eq!(other.status.code(), Some(64), "{}", String::from_utf8_lossy(&other.stderr));
+    // A token that is taken back counts no more, also in a call that began with it.
+    let mut command = ground.bombproof(&["watch", &id]);
+    let mut watching = command.args(&reach).args(["--token-file", &bob]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(watching.try_wait().unwrap().is_none(), "it watches");
+    let access = std::fs::read_to_string(ground.path().join("pki/access")).unwrap();
+    let (bobs, others): (Vec<&str>, Vec<&str>) = access.lines().partition(|line| line.ends_with(" bob"));
+    assert_eq!(bobs.len(), 1, "{access}");
+    ground.file("pki/access", others.join("\n") + "\n");
+    let ended = until("the watch ends", || watching.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(64));
+    ground.file("pki/access", access);
     assert_eq!(ask(&["cancel", &id], Some(&ann)).status.code(), Some(0));
     let listed = String::from_utf8(ask(&["list"], Some(&bob)).stdout).unwrap();
     assert!(listed.lines().all(|line| line.contains("  ann  ")), "{listed}");

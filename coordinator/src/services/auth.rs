@@ -7,7 +7,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bombproof_core::access::{AccessError, AccessList, Permission, Proof, Role, may};
 use bombproof_core::protocol;
@@ -109,14 +109,18 @@ impl Auth {
         matches!(*self.0, Known::Listed { .. })
     }
 
-    fn caller(&self, request: &Request<()>) -> Result<Caller, Status> {
-        match &*self.0 {
-            Known::All(caller) => Ok(caller.clone()),
-            Known::Listed { path, read } => {
-                read_again(path, read);
-                let read = read.read().unwrap_or_else(PoisonError::into_inner);
-                shown(request, &read.list)
-            }
+    /// Who shows that, as the list is now. A token that nobody has is refused rather than taken for none.
+    fn caller(&self, proof: Option<&Proof>) -> Result<Caller, Status> {
+        let (path, read) = match &*self.0 {
+            Known::All(caller) => return Ok(caller.clone()),
+            Known::Listed { path, read } => (path, read),
+        };
+        read_again(path, read);
+        let read = read.read().unwrap_or_else(PoisonError::into_inner);
+        match (proof, proof.and_then(|proof| read.list.find(proof))) {
+            (_, Some(known)) => Ok(Caller { name: known.name.clone(), roles: known.roles.clone() }),
+            (Some(Proof::Token(_)), None) => Err(Status::unauthenticated("the token is none of this farm")),
+            (Some(Proof::Certificate(_)) | None, None) => Ok(Caller::nobody()),
         }
     }
 }
@@ -145,19 +149,46 @@ fn read_again(path: &Path, known: &RwLock<Read>) {
     }
 }
 
-/// Who shows this token, else this certificate. A token that nobody has is refused rather than taken for none.
-fn shown(request: &Request<()>, list: &AccessList) -> Result<Caller, Status> {
-    let known = match request.metadata().get("authorization") {
-        Some(header) => {
-            let token = header.to_str().ok().and_then(|text| text.split_once(' '));
-            let token =
-                token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-            let known = token.and_then(|token| list.find(&Proof::of_token(token)));
-            Some(known.ok_or_else(|| Status::unauthenticated("the token is none of this farm"))?)
-        }
-        None => request.peer_certs().and_then(|chain| list.find(&Proof::of_certificate(chain.first()?))),
+/// The token that a request shows, else the certificate of its connection. What is no token at all is one that nobody has.
+fn shown(request: &Request<()>) -> Option<Proof> {
+    let Some(header) = request.metadata().get("authorization") else {
+        return request.peer_certs().and_then(|chain| Some(Proof::of_certificate(chain.first()?)));
     };
-    Ok(known.map_or_else(Caller::nobody, |known| Caller { name: known.name.clone(), roles: known.roles.clone() }))
+    let token = header.to_str().ok().and_then(|text| text.split_once(' '));
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+    Some(Proof::of_token(token.unwrap_or_default()))
+}
+
+/// What somebody showed when a call began: whether it still counts can be asked for as long as the call lasts.
+#[derive(Clone, Debug)]
+pub struct Admission(Option<(Auth, Option<Proof>)>);
+
+/// How often it is asked in a call that lasts.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Admission {
+    /// Of who sent a request.
+    pub fn of<T>(request: &Request<T>) -> Self {
+        request.extensions().get::<Self>().cloned().unwrap_or(Self(None))
+    }
+
+    /// Waits until who began the call may do that no more; gives what it is told then.
+    pub async fn lost(&self, permission: Permission) -> Status {
+        loop {
+            tokio::time::sleep(ASK_AGAIN).await;
+            if let Err(status) = self.holds(permission) {
+                return status;
+            }
+        }
+    }
+
+    fn holds(&self, permission: Permission) -> Result<(), Status> {
+        let caller = match &self.0 {
+            Some((auth, proof)) => auth.caller(proof.as_ref())?,
+            None => Caller::nobody(),
+        };
+        if caller.may(permission) { Ok(()) } else { Err(refused(&caller, permission)) }
+    }
 }
 
 /// The sender of a request speaks a version that we take, and said so. Clients of others, which know the services of others
@@ -188,8 +219,10 @@ impl Interceptor for Auth {
         if let Some(understood) = understood(&request)? {
             request.extensions_mut().insert(understood);
         }
-        let caller = self.caller(&request)?;
+        let proof = shown(&request);
+        let caller = self.caller(proof.as_ref())?;
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Admission(Some((self.clone(), proof))));
         Ok(request)
     }
 }
@@ -212,15 +245,15 @@ pub fn require<T>(request: &Request<T>, permission: Permission) -> Result<Caller
         }
         return Ok(caller);
     }
+    Err(refused(&caller, permission))
+}
+
+fn refused(caller: &Caller, permission: Permission) -> Status {
     if caller.roles.is_empty() {
-        return Err(Status::unauthenticated(format!("to {permission} needs a token or a certificate of this farm")));
+        return Status::unauthenticated(format!("to {permission} needs a token or a certificate of this farm"));
     }
     let roles: Vec<&str> = caller.roles.iter().map(|role| role.as_str()).collect();
-    Err(Status::permission_denied(format!(
-        "'{}' may not {permission}: the roles are {}",
-        caller.name,
-        roles.join(", ")
-    )))
+    Status::permission_denied(format!("'{}' may not {permission}: the roles are {}", caller.name, roles.join(", ")))
 }
 
 #[cfg(test)]
@@ -290,15 +323,20 @@ mod tests {
         assert_eq!(name(&mut auth, with("Bearer one")).unwrap(), "ann");
         assert_eq!(name(&mut auth, with("bearer  one")).unwrap(), "ann");
         assert_eq!(name(&mut auth, Request::new(())).unwrap(), "nobody");
+        let admission = Admission::of(&auth.call(with("Bearer one")).unwrap());
+        assert!(admission.holds(Permission::Work).is_ok());
+        assert_eq!(admission.holds(Permission::Submit).unwrap_err().code(), Code::PermissionDenied);
+        assert!(Admission::of(&Request::new(())).holds(Permission::Work).is_err(), "nobody looked at it");
         for wrong in ["Bearer two", "one", "Basic one", "Bearer "] {
             assert_eq!(name(&mut auth, with(wrong)).unwrap_err().code(), Code::Unauthenticated, "{wrong}");
         }
         // The file changes while the server runs.
-        let later = SystemTime::now() + std::time::Duration::from_secs(5);
+        let later = SystemTime::now() + Duration::from_secs(5);
         std::fs::write(&path, line("two", "bob")).unwrap();
         std::fs::File::open(&path).unwrap().set_modified(later).unwrap();
         assert_eq!(name(&mut auth, with("Bearer two")).unwrap(), "bob");
         assert!(name(&mut auth, with("Bearer one")).is_err());
+        assert_eq!(admission.holds(Permission::Work).unwrap_err().code(), Code::Unauthenticated, "it lasts no longer");
         std::fs::write(&path, "rubbish").unwrap();
         assert_eq!(name(&mut auth, with("Bearer two")).unwrap(), "bob", "what it said before counts");
         assert!(matches!(Auth::listed(&path), Err(AuthError::Text { .. })));

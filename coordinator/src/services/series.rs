@@ -17,7 +17,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::auth::{Caller, require};
+use super::auth::{Admission, Caller, require};
 use super::{Messages, blocking, chunks, internal, malformed};
 use crate::farm::{Coordinator, Live, RepositoryError, SubmitError, Told, incoming};
 
@@ -226,6 +226,7 @@ impl wire::series_server::Series for SeriesService {
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         require(&request, Permission::ReadSeries)?;
+        let admission = Admission::of(&request);
         let entry = self.entry(&request.into_inner().series)?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         match self.coordinator.live(&entry.id) {
@@ -233,7 +234,10 @@ impl wire::series_server::Series for SeriesService {
                 let id = entry.id.to_string();
                 tokio::spawn(async move {
                     // Who does not listen any more does not need to be told.
-                    let _ = tell(&id, &live, &sender).await;
+                    tokio::select! {
+                        _ = tell(&id, &live, &sender) => {}
+                        status = admission.lost(Permission::ReadSeries) => drop(sender.send(Err(status)).await),
+                    }
                 });
             }
             None => {
