@@ -464,7 +464,8 @@ fn a_farm_that_knows_its_callers_lets_nobody_else_in() {
     };
     let [ann, bob, worker] = [token("ann", "submit"), token("bob", "submit"), token("w", "worker")];
     let mut command = ground.bombproof(&["coordinator", "--listen", "127.0.0.1:0", "--home", "coordinator"]);
-    let coordinator = Process::start(command.args(["--pki", "pki"]), ground.path().join("coordinator.log"));
+    command.args(["--pki", "pki", "--max-open", "1"]);
+    let coordinator = Process::start(&mut command, ground.path().join("coordinator.log"));
     let address = until("the coordinator listens", || {
         Some(coordinator.said().lines().find_map(|line| line.strip_prefix("listening on "))?.to_owned())
     });
@@ -489,6 +490,9 @@ fn a_farm_that_knows_its_callers_lets_nobody_else_in() {
     assert_eq!(checked.status.code(), Some(0), "{}", String::from_utf8_lossy(&checked.stderr));
     let long = ask(&["submit", "base..main", "--repo", "repo", "--exec", "sleep 1000"], Some(&ann));
     let id = String::from_utf8(long.stdout).unwrap().trim().to_owned();
+    let second = ask(&[&["submit"], &series[..]].concat(), Some(&ann));
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!((second.status.code(), said.contains("not over, and 1 may be")), (Some(64), true), "{said}");
     let other = ask(&["cancel", &id], Some(&bob));
     assert_eq!(other.status.code(), Some(64), "{}", String::from_utf8_lossy(&other.stderr));
     // A token that is taken back counts no more, also in a call that began with it.

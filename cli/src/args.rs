@@ -384,6 +384,12 @@ pub(crate) struct CoordinatorArgs {
     /// How much content of builds is kept; what was used longest ago goes
     #[arg(long, value_name = "SIZE", default_value = "100GiB")]
     pub(crate) cache_limit: Bytes,
+    /// Series of one user that may be under way at once; 0: any number
+    #[arg(long, value_name = "N", default_value_t = bombproof_core::quota::Quota::default().open)]
+    pub(crate) max_open: u32,
+    /// Series that one user may hand in within 24 hours; 0: any number
+    #[arg(long, value_name = "N", default_value_t = bombproof_core::quota::Quota::default().a_day)]
+    pub(crate) max_a_day: u32,
     /// How long a worker may be silent, in milliseconds
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u64).range(50..))]
     pub(crate) lease_ms: Option<u64>,

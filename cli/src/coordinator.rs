@@ -12,6 +12,7 @@ use bombproof_core::access::may_listen;
 use bombproof_core::farm::Config;
 use bombproof_core::id::RunId;
 use bombproof_core::kbuild::roots::Roots;
+use bombproof_core::quota::Quota;
 use bombproof_store::home::Home;
 use bombproof_worker::action;
 use tokio::net::TcpListener;
@@ -84,6 +85,7 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         home: home.clone(),
         repositories,
         queue,
+        quota: Quota { open: args.max_open, a_day: args.max_a_day },
         roots: Roots { source: action::SOURCE.to_owned(), output: action::OUTPUT.to_owned() },
         timestamp,
         new_id,

@@ -6,7 +6,7 @@
 //!
 //! The flow through the modules: [`series`] -> [`tree`] -> [`target`] -> [`kbuild`] (what a build said) ->
 //! [`diagnostic`] -> [`outcome`] (one state on one target) -> [`verdict`] (one patch on one target) -> [`report`].
-//! [`schedule`] decides what runs next in one run, [`farm`] what runs next on many workers, [`order`] what that is, [`submission`] what users hand in, and [`protocol`] which versions of all that go together; in [`shared`] is what results of neighbouring states hold in common.
+//! [`schedule`] decides what runs next in one run, [`farm`] what runs next on many workers, [`order`] what that is, [`submission`] what users hand in, [`quota`] how much of it, and [`protocol`] which versions of all that go together; in [`shared`] is what results of neighbouring states hold in common.
 
 pub mod access;
 pub mod action;
@@ -20,6 +20,7 @@ pub mod order;
 pub mod outcome;
 pub mod plan;
 pub mod protocol;
+pub mod quota;
 pub mod report;
 pub mod schedule;
 pub mod series;

@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use bombproof_core::farm::Config;
 use bombproof_core::id::{RunId, SeriesId, UserId};
 use bombproof_core::kbuild::roots::Roots;
+use bombproof_core::quota::{Counted, Quota};
 use bombproof_core::submission::{Patches, Phase, Submission, VERSION};
 use bombproof_store::action_cache::{ActionCache, FileActions};
 use bombproof_store::cas::{Cas, DiskCas};
@@ -58,6 +59,8 @@ pub struct Settings {
     pub repositories: BTreeMap<String, PathBuf>,
     /// How the queue behaves.
     pub queue: Config,
+    /// How much one user may ask for.
+    pub quota: Quota,
     /// Where builds are, as they see themselves.
     pub roots: Roots,
     /// Gives the time as RFC 3339, UTC.
@@ -72,6 +75,9 @@ pub enum SubmitError {
     /// It asks for what there is not, or for nothing.
     #[error("{0}")]
     Request(String),
+    /// The user has asked for enough.
+    #[error("{0}")]
+    Enough(String),
     /// The repository.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
@@ -93,6 +99,9 @@ pub struct Coordinator {
     timestamp: fn(SystemTime) -> String,
     new_id: fn() -> RunId,
     live: Mutex<HashMap<SeriesId, Arc<Live>>>,
+    quota: Quota,
+    /// Held from counting a user's series to having accepted one more.
+    counting: Mutex<()>,
     turns: Arc<tokio::sync::Semaphore>,
 }
 
@@ -102,7 +111,7 @@ impl Coordinator {
     /// # Errors
     /// When the register cannot be opened.
     pub fn open(settings: Settings) -> Result<Arc<Self>, RegisterError> {
-        let Settings { home, repositories, queue, roots, timestamp, new_id } = settings;
+        let Settings { home, repositories, queue, quota, roots, timestamp, new_id } = settings;
         let register: Arc<dyn Register> = Arc::new(FileRegister::open(&home.root().join("register.redb"))?);
         let epoch = register.begin(LEASE)?.ok_or(RegisterError::Deposed)?;
         // Packs that were on the way when an earlier coordinator ended come again.
@@ -128,6 +137,8 @@ impl Coordinator {
             timestamp,
             new_id,
             live: Mutex::default(),
+            quota,
+            counting: Mutex::default(),
             turns: Arc::new(tokio::sync::Semaphore::new(MAX_RUNNING)),
         }))
     }
@@ -206,11 +217,14 @@ impl Coordinator {
             Patches::Range { .. } => 0,
         };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now_s = now.map_or(0, |now| now.as_secs());
+        let counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count(&owner, now_s)?;
         let mut entry = Entry {
             id: SeriesId::default(),
             owner,
             name: submission.name.clone(),
-            submitted_at_s: now.map_or(0, |now| now.as_secs()),
+            submitted_at_s: now_s,
             phase: Phase::Accepted,
             targets: submission.targets.iter().map(|target| target.name.to_string()).collect(),
             toolchains: None,
@@ -228,11 +242,21 @@ impl Coordinator {
                 Ok(()) => break,
             }
         }
+        drop(counting);
         let Entry { id, owner, name, .. } = &entry;
         let accepted = format_args!("series {id} of {owner}: '{name}' is accepted");
         audit::record(owner.as_str(), "submit", Some(id), accepted);
         self.begin(&entry.id);
         Ok(entry.id)
+    }
+
+    /// Whether a user may hand in another series.
+    fn count(&self, owner: &UserId, now_s: u64) -> Result<(), SubmitError> {
+        let all = self.register.list()?;
+        let theirs = all.iter().filter(|entry| entry.owner == *owner);
+        let counted =
+            theirs.map(|entry| Counted { open: !entry.phase.is_over(), submitted_at_s: entry.submitted_at_s });
+        self.quota.admit(counted, now_s).map_err(SubmitError::Enough)
     }
 
     /// What can be seen to be wrong at once.

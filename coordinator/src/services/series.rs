@@ -123,6 +123,7 @@ fn repository_failed(error: &RepositoryError) -> Status {
 fn submit_failed(error: &SubmitError) -> Status {
     match error {
         SubmitError::Request(_) => Status::invalid_argument(error.to_string()),
+        SubmitError::Enough(_) => Status::resource_exhausted(error.to_string()),
         SubmitError::Repository(error) => repository_failed(error),
         SubmitError::Register(error) => register_failed(error),
     }
