@@ -62,10 +62,10 @@ impl Files {
             modified: (kind.mtime(), kind.mtime_nsec()),
             changed: (kind.ctime(), kind.ctime_nsec()),
         };
-        if let Some((then, known)) = lock(&self.seen).get(&path)
-            && *then == status
-        {
-            return Ok(Some(known.clone()));
+        let seen = lock(&self.seen).get(&path).filter(|(then, _)| *then == status).map(|(_, known)| known.clone());
+        // What the store has evicted since, or found damaged, has to be put there again: the file is still what it was.
+        if let Some(known) = seen.filter(|known| self.cas.missing(&[known.file.blob]).is_empty()) {
+            return Ok(Some(known));
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
@@ -89,4 +89,25 @@ impl Files {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use bombproof_store::cas::MemoryCas;
+
+    use super::*;
+
+    #[test]
+    fn what_a_file_holds_is_in_the_store_whenever_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("auto.conf"), "CONFIG_A=y\n").unwrap();
+        let cas: Arc<dyn Cas> = Arc::new(MemoryCas::default());
+        let files = Files::new(Arc::clone(&cas));
+        let root = Root::at(folder.path()).unwrap();
+        let first = files.get(&root, "auto.conf").unwrap().unwrap();
+        assert_eq!(cas.gc(0).unwrap().kept, 0);
+        let again = files.get(&root, "auto.conf").unwrap().unwrap();
+        assert_eq!(first.file, again.file);
+        assert_eq!(cas.get(&again.file.blob).unwrap().as_deref(), Some(&b"CONFIG_A=y\n"[..]));
+    }
 }

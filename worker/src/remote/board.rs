@@ -15,7 +15,7 @@ use tokio::sync::watch;
 const REMEMBERED: usize = 10_000;
 /// So many lanes are told.
 const LANES: usize = 256;
-/// A worker on which so much went wrong in a row, with nothing coming to an end in between, withdraws itself.
+/// So much in a row, with nothing coming to an end in between, is too much: a worker withdraws itself, or looks whether it has to.
 const TOO_MANY_FAULTS: u32 = 8;
 
 /// What does not change in one life of a worker.
@@ -49,8 +49,29 @@ pub(super) struct Board {
     finished: BTreeMap<Attempt, (JobId, Ending)>,
     begun: BTreeSet<Attempt>,
     lanes: VecDeque<LaneId>,
-    faults: u32,
+    /// Faults in a row that are this machine's for certain.
+    own: u32,
+    /// Faults in a row that a build can bring about too: it takes the disk, or only prints that there is no more of it.
+    doubtful: u32,
     draining: bool,
+}
+
+/// What many faults in a row say of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fitness {
+    /// Nothing yet.
+    Fit,
+    /// Either something is wrong here, or with what runs here: the machine has to be looked at.
+    Doubtful,
+    /// Others should do the work.
+    Unfit,
+}
+
+/// Whose a fault is, as far as can be told from it.
+enum Fault {
+    Own,
+    Doubtful,
+    Others,
 }
 
 impl Board {
@@ -63,7 +84,8 @@ impl Board {
             finished: BTreeMap::new(),
             begun: BTreeSet::new(),
             lanes: VecDeque::new(),
-            faults: 0,
+            own: 0,
+            doubtful: 0,
             draining: false,
         }
     }
@@ -136,9 +158,12 @@ impl Board {
     pub(super) fn end(&mut self, attempt: Attempt, ending: Ending) {
         let Some(runs) = self.running.remove(&attempt) else { return };
         match &ending {
-            Ending::Result(_) => self.faults = 0,
-            Ending::Trouble(trouble) if is_ours(trouble) => self.faults += 1,
-            Ending::Trouble(_) => {}
+            Ending::Result(_) => (self.own, self.doubtful) = (0, 0),
+            Ending::Trouble(trouble) => match fault(trouble) {
+                Fault::Own => self.own += 1,
+                Fault::Doubtful => self.doubtful += 1,
+                Fault::Others => {}
+            },
         }
         self.finished.insert(attempt, (runs.job, ending));
     }
@@ -165,22 +190,33 @@ impl Board {
         self.running.is_empty() && self.finished.is_empty()
     }
 
-    /// So much went wrong here that others should do the work.
-    pub(super) fn is_unfit(&self) -> bool {
-        self.faults >= TOO_MANY_FAULTS
+    /// What went wrong here in a row.
+    pub(super) fn fitness(&self) -> Fitness {
+        if self.own >= TOO_MANY_FAULTS {
+            Fitness::Unfit
+        } else if self.own + self.doubtful >= TOO_MANY_FAULTS {
+            Fitness::Doubtful
+        } else {
+            Fitness::Fit
+        }
+    }
+
+    /// The machine was looked at, and is as it should be.
+    pub(super) fn looked_at(&mut self) {
+        self.doubtful = 0;
     }
 }
 
-/// Whether a trouble is one of the machine, as far as can be told.
-fn is_ours(trouble: &Trouble) -> bool {
+fn fault(trouble: &Trouble) -> Fault {
     match trouble {
-        Trouble::Disk { .. } | Trouble::Sandbox { .. } | Trouble::Toolchain { .. } | Trouble::Internal { .. } => true,
+        Trouble::Toolchain { .. } | Trouble::Internal { .. } => Fault::Own,
+        Trouble::Disk { .. } | Trouble::Sandbox { .. } => Fault::Doubtful,
         Trouble::Timeout { .. }
         | Trouble::Killed { .. }
         | Trouble::Tree { .. }
         | Trouble::Workers { .. }
         | Trouble::Interrupted
-        | Trouble::Request { .. } => false,
+        | Trouble::Request { .. } => Fault::Others,
     }
 }
 
@@ -278,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn many_faults_of_the_machine_in_a_row_make_it_unfit() {
+    fn many_faults_in_a_row_make_it_unfit_or_at_least_doubtful() {
         let mut board = board();
         let mut number = 0;
         let mut run = |board: &mut Board, ending: Ending| {
@@ -287,15 +323,24 @@ mod tests {
             board.end(attempt(1, number), ending);
         };
         let full = || Ending::Trouble(Trouble::Disk { detail: "full".to_owned() });
+        let other = || Ending::Trouble(Trouble::Toolchain { detail: "other".to_owned() });
         for _ in 1..TOO_MANY_FAULTS {
             run(&mut board, full());
         }
         run(&mut board, Ending::Result(BlobDigest::of(b"r")));
         for _ in 0..TOO_MANY_FAULTS {
-            assert!(!board.is_unfit());
+            assert_eq!(board.fitness(), Fitness::Fit);
             run(&mut board, Ending::Trouble(Trouble::Killed { detail: String::new() }));
             run(&mut board, full());
         }
-        assert!(board.is_unfit());
+        assert_eq!(board.fitness(), Fitness::Doubtful);
+        board.looked_at();
+        for _ in 0..TOO_MANY_FAULTS {
+            assert_eq!(board.fitness(), Fitness::Fit);
+            run(&mut board, other());
+        }
+        assert_eq!(board.fitness(), Fitness::Unfit);
+        board.looked_at();
+        assert_eq!(board.fitness(), Fitness::Unfit, "there is nothing to be looked at");
     }
 }

@@ -33,12 +33,14 @@ use crate::files::Files;
 use crate::jobs::Jobs;
 use crate::kbuild::Compiles;
 use crate::sandbox::Launcher;
-use board::{Board, Card, Ending};
+use board::{Board, Card, Ending, Fitness};
 use known::{RemoteManifests, Results};
 use run::Runner;
 
 /// A coordinator that does not answer a call for so long is called anew: more than it may hold a call back.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
+/// A look at the machine that takes longer found something: shorter than a lease.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a worker is started with.
 pub struct Settings {
@@ -149,6 +151,31 @@ pub async fn serve(settings: Settings, mut drain: watch::Receiver<u32>) -> Resul
 }
 
 impl Serving {
+    /// Whether this worker is of use. Where a build can be the cause of what went wrong as well, the machine is looked at.
+    async fn is_fit(&mut self) -> bool {
+        match self.board.fitness() {
+            Fitness::Fit => true,
+            Fitness::Unfit => false,
+            Fitness::Doubtful => {
+                let looked = tokio::time::timeout(LOOK_LIMIT, self.runner.look()).await;
+                match looked.unwrap_or_else(|_| Err("it did not come to an end".to_owned())) {
+                    Ok(()) => {
+                        warn!(
+                            "much went wrong in a row ({}): looked for what may be wrong with it, and found nothing",
+                            self.last_fault
+                        );
+                        self.board.looked_at();
+                        true
+                    }
+                    Err(why) => {
+                        self.last_fault = why;
+                        false
+                    }
+                }
+            }
+        }
+    }
+
     async fn run(
         &mut self,
         client: WorkersClient<bombproof_store::remote::Channel>,
@@ -166,7 +193,7 @@ impl Serving {
                 self.board.drain();
                 deadline = Some(tokio::time::Instant::now() + grace);
             }
-            if self.board.is_unfit() && unfit.is_none() {
+            if unfit.is_none() && !self.is_fit().await {
                 unfit = Some(self.last_fault.clone());
                 error!("too much went wrong here ({}): nothing more is taken", self.last_fault);
                 self.board.drain();

@@ -1,5 +1,6 @@
 //! Carries one order out: what it needs is fetched, what it made is given back before anybody is told.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,11 +27,14 @@ use super::offers;
 use super::trees::{Names, RemoteTrees};
 use crate::jobs::Jobs;
 use crate::kbuild::Compiles;
-use crate::sandbox::Launcher;
+use crate::sandbox::{self, Launcher};
 use crate::{Order as Local, Target, Worker};
 
 /// What was made is offered to the coordinator so often: a result that took minutes is worth waiting for.
 const OFFERS: u32 = 60;
+
+/// What a look at the disk writes, in MiB: more than a disk has left that is called full.
+const LOOK_MIB: u32 = 16;
 
 /// What all orders share.
 pub(super) struct Runner {
@@ -72,6 +76,20 @@ impl Runner {
             Err(_) if *cancel.borrow() => Ending::Trouble(Trouble::Interrupted),
             Err(trouble) => Ending::Trouble(trouble),
         }
+    }
+
+    /// Whether this machine can do what every job needs: write to its disk, and run a command in its sandbox.
+    pub(super) async fn look(&self) -> Result<(), String> {
+        let home = self.home.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let mut file = tempfile::tempfile_in(home.root())?;
+            (0..LOOK_MIB).try_for_each(|_| file.write_all(&[0; 1 << 20]))?;
+            file.sync_data()
+        });
+        let written = written.await.map_err(|error| error.to_string())?;
+        written.map_err(|error| format!("writing to '{}': {error}", self.home.root().display()))?;
+        let tried = sandbox::try_out(&self.launcher, &self.home.trees()).await;
+        tried.map_err(|error| format!("running a command: {error}"))
     }
 
     async fn carry_out(&self, assignment: &Assignment, cancel: watch::Receiver<bool>) -> Result<BlobDigest, Trouble> {

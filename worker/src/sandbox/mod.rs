@@ -251,10 +251,20 @@ pub async fn best(scratch: &Path) -> (Option<Level>, Vec<String>) {
 /// # Errors
 /// When it cannot.
 pub async fn probe(level: Level, scratch: &Path) -> Result<(), SandboxError> {
+    try_out(&Launcher::Here(level), scratch).await
+}
+
+/// Runs `true` where commands run; `scratch` is a folder that builds have theirs in.
+///
+/// # Errors
+/// When it cannot.
+pub async fn try_out(launcher: &Launcher, scratch: &Path) -> Result<(), SandboxError> {
     let failed = |error: std::io::Error| SandboxError::Failed(error.to_string());
     let folder = tempfile::tempdir_in(scratch).map_err(failed)?;
     let mount_point = folder.path().join("root");
     std::fs::create_dir(&mount_point).map_err(failed)?;
+    // In a container it is another user who has to get through.
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(failed)?;
     let spec = Spec {
         argv: vec!["/bin/true".to_owned()],
         cwd: "/".to_owned(),
@@ -266,7 +276,7 @@ pub async fn probe(level: Level, scratch: &Path) -> Result<(), SandboxError> {
     };
     let log = File::create(folder.path().join("log")).map_err(failed)?;
     let (_keep, never) = watch::channel(false);
-    match Launcher::Here(level).run(&spec, &log, None, never).await? {
+    match launcher.run(&spec, &log, None, never).await? {
         End::Exited(0, _) => Ok(()),
         end @ (End::Exited(..) | End::TimedOut | End::Cancelled | End::Exhausted { .. }) => {
             let said = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
