@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, dead_code, reason = "part of each test program")]
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The top of the source.
 pub fn top() -> PathBuf {
@@ -71,4 +73,68 @@ pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
+}
+
+/// Long enough for everything on a machine that is busy with other things.
+const LONG: Duration = Duration::from_secs(240);
+
+/// Waits until something is so.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begin.elapsed() < LONG, "it did not come to that: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A process whose words go to a file; it is killed when this goes.
+pub struct Process {
+    pub child: Child,
+    pub log: PathBuf,
+}
+
+impl Process {
+    /// Starts it; its words are appended to the file.
+    pub fn start(command: &mut Command, log: PathBuf) -> Self {
+        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        Self { child, log }
+    }
+
+    /// What it said.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Waits until it says this.
+    pub fn says(&self, words: &str) {
+        until(&format!("'{words}' in {}: {}", self.log.display(), self.said()), || {
+            self.said().contains(words).then_some(())
+        });
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        run(Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()));
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for its end; gives its exit code.
+    pub fn ends(&mut self) -> Option<i32> {
+        until("a process ends", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }

@@ -4,71 +4,12 @@
 
 mod common;
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use common::{Ground, run, top};
+use common::{Ground, Process, run, top, until};
 use serde_json::Value;
-
-/// Long enough for everything on a machine that is busy with other things.
-const LONG: Duration = Duration::from_secs(240);
-
-/// Waits until something is so.
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begin.elapsed() < LONG, "it did not come to that: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A process whose words go to a file; it is killed when this goes.
-struct Process {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(command: &mut Command, log: PathBuf) -> Self {
-        let file = File::options().create(true).append(true).open(&log).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        Self { child, log }
-    }
-
-    fn said(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
-    }
-
-    fn says(&self, words: &str) {
-        until(&format!("'{words}' in {}: {}", self.log.display(), self.said()), || {
-            self.said().contains(words).then_some(())
-        });
-    }
-
-    fn signal(&self, name: &str) {
-        run(Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()));
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    fn ends(&mut self) -> Option<i32> {
-        until("a process ends", || self.child.try_wait().unwrap()).code()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 /// A coordinator, and whatever workers a test starts.
 struct Farm<'a> {

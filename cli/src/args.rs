@@ -271,7 +271,7 @@ pub(crate) struct SandboxArgs {
 /// Where a farm is, and who asks.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReachArgs {
-    /// The coordinator of a farm: http://HOST:PORT, or https://HOST:PORT with --ca
+    /// The coordinator of a farm: http://HOST:PORT, or https://HOST:PORT with --ca; several that share a register with commas between
     #[arg(long, value_name = "URL")]
     pub(crate) coordinator: Option<String>,
     /// The certificate (PEM) of the authority that the coordinator's own is from
@@ -360,6 +360,13 @@ pub(crate) struct CoordinatorArgs {
     /// Where everything is kept; by default the state folder
     #[arg(long, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
+    /// Keep the register of series in this Redis, for several coordinators with one home: `redis://[USER@]HOST[:PORT][/DB][#PREFIX]`;
+    /// the password is better given in BOMBPROOF_STATE_PASSWORD. By default it is a file of the home
+    #[arg(long, value_name = "URL")]
+    pub(crate) state: Option<String>,
+    /// How long others wait for a coordinator that leads and is not heard, in milliseconds
+    #[arg(long, value_name = "N", hide = true, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..))]
+    pub(crate) reign_ms: u64,
     /// A repository that series are based on, and what the farm calls it
     #[arg(long = "repo", value_name = "NAME=DIR", value_parser = named)]
     pub(crate) repos: Vec<(String, PathBuf)>,

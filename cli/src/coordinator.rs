@@ -4,16 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bombproof_coordinator::farm::{Coordinator, Settings};
+use bombproof_coordinator::farm::{Incoming, Kept, Repositories, Seat, Settings};
 use bombproof_coordinator::services::auth::Auth;
 use bombproof_coordinator::services::server::{self, Security, ServerTls};
-use bombproof_coordinator::services::{BlobPlane, add_farm};
+use bombproof_coordinator::services::{BlobPlane, add_farm, while_leading};
 use bombproof_core::access::may_listen;
 use bombproof_core::farm::Config;
 use bombproof_core::id::RunId;
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::quota::Quota;
+use bombproof_core::reign::Terms;
 use bombproof_store::home::Home;
+use bombproof_store::register::{Place, RedisPlace};
 use bombproof_worker::action;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -24,6 +26,9 @@ use crate::check::{new_id, timestamp};
 use crate::ended::Wishes;
 use crate::fail::{CLEAN, Fail};
 use crate::{cache, log, stored};
+
+/// A register that does not answer when this process ends is not waited for longer.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Runs a coordinator until it is told to end.
 pub(crate) fn run(home: &Home, args: &CoordinatorArgs) -> Result<u8, Fail> {
@@ -76,29 +81,39 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         Some(lease_ms) => Config { lease_ms, call_ms: defaults.call_ms.min(lease_ms / 2), ..defaults },
         None => defaults,
     };
-    let mut repositories = std::collections::BTreeMap::new();
+    let mut lenders = std::collections::BTreeMap::new();
     for (name, path) in &args.repos {
         let path = std::path::absolute(path).map_err(Fail::request)?;
-        repositories.insert(name.clone(), path);
+        lenders.insert(name.clone(), path);
     }
-    let coordinator = Coordinator::open(Settings {
+    let repositories = Arc::new(Repositories::new(home.root().join("repositories"), lenders));
+    for (name, _) in &args.repos {
+        // A repository that is none is found out now, and not by a user.
+        repositories.open(name).map_err(Fail::request)?;
+    }
+    let place = place(home, args.state.as_deref())?;
+    if let Place::Redis { server, .. } = &place {
+        info!("the register is in {server}");
+    }
+    let kept = Kept::open(home);
+    let incoming = Incoming::open(home.root()).map_err(Fail::machine)?;
+    let settings = Settings {
         home: home.clone(),
         repositories,
+        kept: kept.clone(),
+        incoming: Arc::new(incoming),
+        terms: Terms::of(args.reign_ms),
+        contested: args.state.is_some(),
         queue,
         quota: Quota { open: args.max_open, a_day: args.max_a_day },
         roots: Roots { source: action::SOURCE.to_owned(), output: action::OUTPUT.to_owned() },
         timestamp,
         new_id,
-    })
-    .map_err(Fail::machine)?;
-    for (name, _) in &args.repos {
-        // A repository that is none is found out now, and not by a user.
-        coordinator.repositories().open(name).map_err(Fail::request)?;
-    }
-    let kept = coordinator.kept();
+    };
+    let seat = Arc::new(Seat::default());
     let plane = BlobPlane::new(Arc::clone(&kept.cas), Arc::clone(&kept.actions), home.cas().join("uploads"));
     let plane = plane.map_err(Fail::machine)?;
-    let routes = plane.add_to(Routes::default());
+    let routes = while_leading(plane.add_to(Routes::default()), &seat);
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
@@ -114,21 +129,41 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         };
         stored::explanation(home, &args).map_err(|fail| fail.to_string())
     });
-    let routes = add_farm(routes, &coordinator, explain);
+    let routes = add_farm(routes, &seat, explain);
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| Fail::request(format!("cannot listen on {}: {error}", args.listen)))?;
     let address = listener.local_addr().map_err(Fail::machine)?;
-    let taken_up = coordinator.take_up().map_err(Fail::machine)?;
+    let mut leads = seat.leads();
+    let mut holding = tokio::spawn(Arc::clone(&seat).hold(place, settings));
+    // One that has the register for itself leads before anybody can call.
+    tokio::select! {
+        held = &mut holding => return held.map_err(Fail::machine)?.map_err(Fail::machine),
+        _ = leads.wait_for(|leads| *leads), if args.state.is_none() => {}
+        () = std::future::ready(()), if args.state.is_some() => {}
+    }
     log::listening(&address);
-    let (folder, epoch) = (home.root().display(), coordinator.leader().epoch());
-    info!(epoch, taken_up, "state in '{folder}', reign {epoch}, {taken_up} series to go on with");
     tokio::spawn(cache::look_after(home.clone(), args.cache_limit));
     // Calls that are held back and watchers would go on for long: everybody comes again by themselves.
-    let server = server::serve(listener, security, routes, std::future::pending());
+    let server = server::serve_farm(listener, security, routes, seat.leads(), std::future::pending());
     let mut wishes = Wishes::listen()?;
-    tokio::select! {
+    let done = tokio::select! {
         served = server => served.map_err(Fail::machine),
+        held = &mut holding => held.map_err(Fail::machine)?.map_err(Fail::machine),
         () = wishes.next() => Ok(()),
-    }
+    };
+    holding.abort();
+    // Another one need not wait for the lease to end.
+    seat.leave(LEAVE).await;
+    done
+}
+
+/// Where the register is: a file of the home, or a server.
+fn place(home: &Home, state: Option<&str>) -> Result<Place, Fail> {
+    let Some(url) = state else { return Ok(Place::File(home.root().join("register.redb"))) };
+    let password = std::env::var("BOMBPROOF_STATE_PASSWORD").ok();
+    let (url, prefix) = url.split_once('#').unwrap_or((url, "bombproof"));
+    let server = RedisPlace::new(url, prefix, password.as_deref());
+    let server = server.map_err(|why| Fail::request(format!("--state cannot be used: {why}")))?;
+    Ok(Place::Redis { server: Box::new(server), known: home.root().join("register.id") })
 }

@@ -21,6 +21,7 @@ pub mod outcome;
 pub mod plan;
 pub mod protocol;
 pub mod quota;
+pub mod reign;
 pub mod report;
 pub mod schedule;
 pub mod series;

@@ -84,7 +84,7 @@ fn line(info: &wire::SeriesInfo) -> String {
 /// The series of a farm.
 pub(crate) fn list(reach: &ReachArgs) -> Result<u8, Fail> {
     block_on(async {
-        let farm = Farm::connect(reach)?;
+        let farm = Farm::connect(reach).await?;
         let mut out = String::new();
         for info in farm.all().await? {
             let _ = writeln!(out, "{}", line(&info));
@@ -100,7 +100,7 @@ pub(crate) fn list(reach: &ReachArgs) -> Result<u8, Fail> {
 /// How a farm is, and one of its series.
 pub(crate) fn status(args: &RunArg) -> Result<u8, Fail> {
     block_on(async {
-        let farm = Farm::connect(&args.reach)?;
+        let farm = Farm::connect(&args.reach).await?;
         let request = wire::StatusRequest { series: args.run.clone().unwrap_or_default() };
         let answer = farm.client.clone().status(request).await.map_err(|status| farm.failed(&status))?.into_inner();
         let mut out = String::new();
@@ -136,7 +136,7 @@ pub(crate) fn status(args: &RunArg) -> Result<u8, Fail> {
 /// Stops a series.
 pub(crate) fn cancel(args: &CancelArgs) -> Result<u8, Fail> {
     block_on(async {
-        let farm = Farm::connect(&args.reach)?;
+        let farm = Farm::connect(&args.reach).await?;
         let request = wire::CancelRequest { series: args.series.clone() };
         let answer = farm.client.clone().cancel(request).await.map_err(|status| farm.failed(&status))?.into_inner();
         let said = if answer.cancelled { "cancelled" } else { "was over already" };
@@ -148,7 +148,7 @@ pub(crate) fn cancel(args: &CancelArgs) -> Result<u8, Fail> {
 /// The report of a series.
 pub(crate) fn report(args: &ReportArgs) -> Result<u8, Fail> {
     block_on(async {
-        let farm = Farm::connect(&args.run.reach)?;
+        let farm = Farm::connect(&args.run.reach).await?;
         let series = farm.meant(args.run.run.as_deref()).await?;
         deliver(&farm.fetch_report(&series).await?, args.format, args.output.as_deref())?;
         Ok(CLEAN)
@@ -158,7 +158,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<u8, Fail> {
 /// The evidence for one patch on one target.
 pub(crate) fn explain(args: &OneArgs) -> Result<u8, Fail> {
     block_on(async {
-        let farm = Farm::connect(&args.reach)?;
+        let farm = Farm::connect(&args.reach).await?;
         let series = farm.meant(args.run.as_deref()).await?;
         crate::print(&farm.fetch_explanation(&series, args).await?);
         Ok(CLEAN)

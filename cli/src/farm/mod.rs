@@ -5,6 +5,7 @@ mod submit;
 mod watch;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bombproof_core::submission::Seen;
 use bombproof_proto::farm::{MESSAGE_BYTES, wire};
@@ -18,6 +19,11 @@ use crate::fail::{CLEAN, Fail};
 use crate::say;
 
 pub(crate) use ask::{cancel, explain, list, report, status};
+
+/// When one of several coordinators ends, another one leads within this time.
+const FIND_LEADER: Duration = Duration::from_secs(30);
+/// The pause between two questions who leads.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A client of the coordinator.
 pub(crate) struct Farm {
@@ -65,13 +71,34 @@ pub(crate) fn unreachable(error: &RemoteError) -> Fail {
 }
 
 impl Farm {
-    pub(crate) fn connect(reach: &ReachArgs) -> Result<Self, Fail> {
+    /// A client of the coordinator; of several, of the one that leads.
+    pub(crate) async fn connect(reach: &ReachArgs) -> Result<Self, Fail> {
         let connection = connection(reach)?;
         let channel = connection.channel().map_err(|error| unreachable(&error))?;
         let client = SeriesClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
-        Ok(Self { client, url: connection.url().to_owned() })
+        let farm = Self { client, url: connection.url().to_owned() };
+        if connection.servers() > 1 {
+            farm.find_leader().await;
+        }
+        Ok(farm)
+    }
+
+    /// Asks one after the other until one leads, or it takes too long: what is asked then says what is wrong.
+    async fn find_leader(&self) {
+        let begin = Instant::now();
+        let ask = async || {
+            let mut client = self.client.clone();
+            client.status(wire::StatusRequest { series: String::new() }).await
+        };
+        while let Err(status) = ask().await {
+            // Whatever else one says, it leads.
+            if status.code() != Code::Unavailable || begin.elapsed() > FIND_LEADER {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// What a refusal means for the user.
@@ -87,7 +114,7 @@ impl Farm {
             | Code::PermissionDenied
             | Code::Unauthenticated => Fail::request(message),
             Code::Unavailable => Fail::machine(format!("the coordinator at {} does not answer: {message}", self.url))
-                .hint(Some("is it running? 'bombproof coordinator' starts one")),
+                .hint(Some("is it running, and does it lead? of several, name all: --coordinator URL,URL")),
             Code::Ok
             | Code::Cancelled
             | Code::Unknown
@@ -109,7 +136,7 @@ pub(crate) fn user() -> String {
 /// Hands a series in, watches it, and gives its report as a run on this machine would.
 pub(crate) fn check(args: &CheckArgs) -> Result<u8, Fail> {
     block_on(async {
-        let farm = Farm::connect(&args.reach)?;
+        let farm = Farm::connect(&args.reach).await?;
         let series = farm.submit(args).await?;
         say(&format!("  series {series} at {}\n", farm.url));
         farm.watch(&series, true).await?;
@@ -122,7 +149,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<u8, Fail> {
 /// Hands a series in.
 pub(crate) fn submit(args: &CheckArgs) -> Result<u8, Fail> {
     block_on(async {
-        let farm = Farm::connect(&args.reach)?;
+        let farm = Farm::connect(&args.reach).await?;
         let series = farm.submit(args).await?;
         crate::print(&format!("{series}\n"));
         say(&format!("'bombproof watch {series} --coordinator {}' shows how far it is", farm.url));
@@ -133,7 +160,7 @@ pub(crate) fn submit(args: &CheckArgs) -> Result<u8, Fail> {
 /// Watches a series.
 pub(crate) fn watch(args: &WatchArgs) -> Result<u8, Fail> {
     block_on(async {
-        let farm = Farm::connect(&args.reach)?;
+        let farm = Farm::connect(&args.reach).await?;
         farm.watch(&args.series, true).await?;
         let report = farm.fetch_report(&args.series).await?;
         deliver(&report, args.format, args.output.as_deref())?;

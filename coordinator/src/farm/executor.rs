@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bombproof_core::action::ActionResult;
 use bombproof_core::digest::BlobDigest;
@@ -12,10 +13,12 @@ use bombproof_core::outcome::{Audited, StateResult, Trouble};
 use bombproof_core::plan::alike::Alike;
 use bombproof_core::plan::{Built, Configured};
 use bombproof_core::target::{Build, TargetSpec, Toolchain};
-use bombproof_store::action_cache::ActionCache;
-use bombproof_store::cas::Cas;
-use bombproof_store::graphs::Graphs;
-use bombproof_store::results::{ResultKey, ResultStore};
+use bombproof_store::action_cache::{ActionCache, FileActions};
+use bombproof_store::cas::{Cas, DiskCas};
+use bombproof_store::complete_actions::Complete;
+use bombproof_store::graphs::{FileGraphs, Graphs};
+use bombproof_store::home::Home;
+use bombproof_store::results::{FileResults, ResultKey, ResultStore};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -45,6 +48,20 @@ pub struct Kept {
     pub results: Arc<dyn ResultStore>,
     /// Graphs of states.
     pub graphs: Arc<dyn Graphs>,
+}
+
+impl Kept {
+    /// As files of the home, which several processes may use at once.
+    pub fn open(home: &Home) -> Self {
+        // Workers pin nothing here: what they are told is there was used lately.
+        let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()).refresh(Duration::from_secs(300)));
+        Self {
+            actions: Arc::new(Complete::new(FileActions::at(home.actions()), Arc::clone(&cas))),
+            cas,
+            results: Arc::new(FileResults::at(home.results())),
+            graphs: Arc::new(FileGraphs::at(home.graphs())),
+        }
+    }
 }
 
 /// Has the states of one series built by the farm.

@@ -1,5 +1,6 @@
 //! What is told of a series while it is worked on, from the beginning, to whoever asks.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bombproof_core::submission::{Phase, Seen};
@@ -37,12 +38,13 @@ pub struct Live {
     told: Mutex<Vec<Told>>,
     count: watch::Sender<usize>,
     stop: watch::Sender<bool>,
+    left: AtomicBool,
 }
 
 impl Live {
     /// Nothing is told yet; `stop` stops the work.
     pub(super) fn new(stop: watch::Sender<bool>) -> Self {
-        Self { told: Mutex::default(), count: watch::channel(0).0, stop }
+        Self { told: Mutex::default(), count: watch::channel(0).0, stop, left: AtomicBool::new(false) }
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Told>> {
@@ -62,6 +64,17 @@ impl Live {
     /// Stops the work.
     pub(super) fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Nothing is told any more, although it is not over: this process does not lead.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+        self.count.send_modify(|_| {});
+    }
+
+    /// Whether nothing is told any more.
+    pub fn is_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
     }
 
     /// What was told from a place on.

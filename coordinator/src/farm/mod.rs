@@ -5,14 +5,15 @@
 //! user hears of it; a coordinator that starts takes up every series that is not over.
 
 mod executor;
+mod incoming;
 mod leader;
 mod live;
 mod notices;
 mod repositories;
+mod seat;
 mod series;
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -20,15 +21,11 @@ use bombproof_core::farm::Config;
 use bombproof_core::id::{RunId, SeriesId, UserId};
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::quota::{Counted, Quota};
+use bombproof_core::reign::Terms;
 use bombproof_core::submission::{Patches, Phase, Submission, VERSION};
-use bombproof_store::action_cache::{ActionCache, FileActions};
-use bombproof_store::cas::{Cas, DiskCas};
-use bombproof_store::complete_actions::Complete;
-use bombproof_store::graphs::FileGraphs;
 use bombproof_store::home::Home;
 use bombproof_store::manifests::{FileManifests, Manifests};
-use bombproof_store::register::{Entry, FileRegister, Register, RegisterError};
-use bombproof_store::results::FileResults;
+use bombproof_store::register::{Entry, Register, RegisterError};
 use bombproof_store::runs::Runs;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -36,27 +33,33 @@ use tokio::sync::watch;
 use crate::audit;
 
 pub use executor::{Kept, OnFarm};
+pub use incoming::Incoming;
 pub use leader::{Answered, Known, Leader, Work};
 pub use live::{Live, Told};
 pub use repositories::{Repositories, RepositoryError};
+pub use seat::Seat;
 
 /// Most series that are worked on at once; the others wait in the register.
 const MAX_RUNNING: usize = 64;
 
-/// How long others wait for a coordinator that leads and is not heard.
-const LEASE: Duration = Duration::from_secs(10);
+/// A register that is away is asked again after so long.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// Where packs are put while they come.
-pub(crate) fn incoming(home: &Home) -> PathBuf {
-    home.root().join("incoming")
-}
-
-/// What a coordinator is started with.
+/// What a coordinator is started with: the same in each of its reigns.
+#[derive(Clone)]
 pub struct Settings {
     /// Where everything is kept.
     pub home: Home,
-    /// The operator's repositories, by name.
-    pub repositories: BTreeMap<String, PathBuf>,
+    /// The repositories.
+    pub repositories: Arc<Repositories>,
+    /// Blobs, results of actions and of states.
+    pub kept: Kept,
+    /// Where packs are while they come.
+    pub incoming: Arc<Incoming>,
+    /// How long a reign lasts without being renewed.
+    pub terms: Terms,
+    /// Whether others may want to lead; without them nothing has to be renewed.
+    pub contested: bool,
     /// How the queue behaves.
     pub queue: Config,
     /// How much one user may ask for.
@@ -86,74 +89,76 @@ pub enum SubmitError {
     Register(#[from] RegisterError),
 }
 
-/// A coordinator.
+/// A coordinator that leads: one reign.
 pub struct Coordinator {
-    home: Home,
+    settings: Settings,
     leader: Arc<Leader>,
     register: Arc<dyn Register>,
-    repositories: Repositories,
-    kept: Kept,
     manifests: Arc<dyn Manifests>,
     runs: Runs,
-    roots: Roots,
-    timestamp: fn(SystemTime) -> String,
-    new_id: fn() -> RunId,
+    over: watch::Sender<bool>,
     live: Mutex<HashMap<SeriesId, Arc<Live>>>,
-    quota: Quota,
     /// Held from counting a user's series to having accepted one more.
     counting: Mutex<()>,
     turns: Arc<tokio::sync::Semaphore>,
 }
 
 impl Coordinator {
-    /// Opens what is kept and begins a reign; nothing is worked on before [`Coordinator::take_up`].
-    ///
-    /// # Errors
-    /// When the register cannot be opened.
-    pub fn open(settings: Settings) -> Result<Arc<Self>, RegisterError> {
-        let Settings { home, repositories, queue, quota, roots, timestamp, new_id } = settings;
-        let register: Arc<dyn Register> = Arc::new(FileRegister::open(&home.root().join("register.redb"))?);
-        let epoch = register.begin(LEASE)?.ok_or(RegisterError::Deposed)?;
-        // Packs that were on the way when an earlier coordinator ended come again.
-        let _ = std::fs::remove_dir_all(incoming(&home));
-        // Workers pin nothing here: what they are told is there was used lately.
-        let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()).refresh(Duration::from_secs(300)));
-        let actions: Arc<dyn ActionCache> = Arc::new(Complete::new(FileActions::at(home.actions()), Arc::clone(&cas)));
-        let kept = Kept {
-            cas,
-            actions,
-            results: Arc::new(FileResults::at(home.results())),
-            graphs: Arc::new(FileGraphs::at(home.graphs())),
-        };
-        Ok(Arc::new(Self {
-            leader: Leader::new(epoch, queue),
+    /// Begins a reign; nothing is worked on before [`Coordinator::take_up`].
+    pub fn new(settings: Settings, register: Arc<dyn Register>, epoch: u64) -> Arc<Self> {
+        Arc::new(Self {
+            leader: Leader::new(epoch, settings.queue.clone()),
             register,
-            repositories: Repositories::new(home.root().join("repositories"), repositories),
-            kept,
-            manifests: Arc::new(FileManifests::at(home.manifests())),
-            runs: Runs::new(&home),
-            home,
-            roots,
-            timestamp,
-            new_id,
+            manifests: Arc::new(FileManifests::at(settings.home.manifests())),
+            runs: Runs::new(&settings.home),
+            settings,
+            over: watch::channel(false).0,
             live: Mutex::default(),
-            quota,
             counting: Mutex::default(),
             turns: Arc::new(tokio::sync::Semaphore::new(MAX_RUNNING)),
-        }))
+        })
     }
 
     /// Works on every series that is not over, and keeps the queue's time.
     ///
     /// # Errors
     /// When the register cannot be read.
-    pub fn take_up(self: &Arc<Self>) -> Result<usize, RegisterError> {
-        tokio::spawn(Arc::clone(&self.leader).tick_for_ever());
-        let open: Vec<Entry> = self.register.list()?.into_iter().filter(|entry| !entry.phase.is_over()).collect();
+    pub async fn take_up(self: &Arc<Self>) -> Result<usize, RegisterError> {
+        let register = Arc::clone(&self.register);
+        let entries = seat::blocking(move || register.list()).await?;
+        let (leader, mut over) = (Arc::clone(&self.leader), self.over.subscribe());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = leader.tick_for_ever() => {}
+                _ = over.wait_for(|over| *over) => {}
+            }
+        });
+        let open: Vec<Entry> = entries.into_iter().filter(|entry| !entry.phase.is_over()).collect();
         for entry in &open {
             self.begin(&entry.id);
         }
         Ok(open.len())
+    }
+
+    /// Ends the reign: everything that is under way stops, and nothing is said of how it ended.
+    pub(super) fn step_down(&self) {
+        // Whoever is stopped by it finds out why.
+        self.over.send_replace(true);
+        for (_, live) in self.lives().drain() {
+            live.stop();
+            live.leave();
+        }
+    }
+
+    /// Whether the reign is over.
+    pub fn is_over(&self) -> bool {
+        *self.over.borrow()
+    }
+
+    /// Waits until the reign is over.
+    pub async fn ended(&self) {
+        // It cannot go before we do.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
     /// The queue.
@@ -168,12 +173,12 @@ impl Coordinator {
 
     /// The repositories.
     pub fn repositories(&self) -> &Repositories {
-        &self.repositories
+        &self.settings.repositories
     }
 
     /// Blobs, results of actions and of states.
     pub fn kept(&self) -> &Kept {
-        &self.kept
+        &self.settings.kept
     }
 
     /// What compiles were seen to read.
@@ -186,9 +191,14 @@ impl Coordinator {
         &self.runs
     }
 
+    /// Where packs are while they come.
+    pub fn incoming(&self) -> &Incoming {
+        &self.settings.incoming
+    }
+
     /// Where everything is kept.
     pub fn home(&self) -> &Home {
-        &self.home
+        &self.settings.home
     }
 
     fn lives(&self) -> MutexGuard<'_, HashMap<SeriesId, Arc<Live>>> {
@@ -233,11 +243,19 @@ impl Coordinator {
             hint: String::new(),
         };
         let mut tries = 0;
+        entry.id = SeriesId((self.settings.new_id)().0);
         loop {
-            entry.id = SeriesId((self.new_id)().0);
             match self.register.accept(&entry, bytes) {
                 // Two of one moment: the next moment is another one.
-                Err(RegisterError::Taken { .. }) if tries < 100 => tries += 1,
+                Err(RegisterError::Taken { .. }) if tries < 100 => {
+                    tries += 1;
+                    entry.id = SeriesId((self.settings.new_id)().0);
+                }
+                // The answer may be lost: the same is said again. Should the reign end meanwhile, the next one finds out.
+                Err(RegisterError::Away { .. }) if !self.is_over() => {
+                    std::thread::sleep(ASK_AGAIN);
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
                 Ok(()) => break,
             }
@@ -256,7 +274,7 @@ impl Coordinator {
         let theirs = all.iter().filter(|entry| entry.owner == *owner);
         let counted =
             theirs.map(|entry| Counted { open: !entry.phase.is_over(), submitted_at_s: entry.submitted_at_s });
-        self.quota.admit(counted, now_s).map_err(SubmitError::Enough)
+        self.settings.quota.admit(counted, now_s).map_err(SubmitError::Enough)
     }
 
     /// What can be seen to be wrong at once.
@@ -274,7 +292,7 @@ impl Coordinator {
         if matches!(&submission.patches, Patches::Series(series) if series.patches.is_empty()) {
             return wrong(format!("'{}' holds no patch", submission.name));
         }
-        let depot = self.repositories.open(&submission.repository)?;
+        let depot = self.settings.repositories.open(&submission.repository)?;
         let mut wanted = vec![submission.commit.clone()];
         if let Patches::Range { to } = &submission.patches {
             wanted.push(to.clone());
@@ -289,7 +307,14 @@ impl Coordinator {
     fn begin(self: &Arc<Self>, id: &SeriesId) {
         let (stop, cancel) = watch::channel(false);
         let live = Arc::new(Live::new(stop));
-        self.lives().insert(id.clone(), Arc::clone(&live));
+        {
+            let mut lives = self.lives();
+            // The same submission of the same user in the same moment is one series.
+            if self.is_over() || lives.contains_key(id) {
+                return;
+            }
+            lives.insert(id.clone(), Arc::clone(&live));
+        }
         tokio::spawn(Arc::clone(self).carry(id.clone(), live, cancel));
     }
 

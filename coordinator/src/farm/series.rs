@@ -8,7 +8,7 @@ use bombproof_core::digest::Digest;
 use bombproof_core::id::{PatchIndex, RunId, SeriesId};
 use bombproof_core::submission::{Patches, Phase, Submission};
 use bombproof_core::target::{Build, TargetSpec, Toolchain};
-use bombproof_store::register::RegisterError;
+use bombproof_store::register::{Entry, Register, RegisterError};
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -16,7 +16,8 @@ use tracing::{error, info, warn};
 use super::leader::Known;
 use super::live::{Live, Told};
 use super::repositories::RepositoryError;
-use super::{Coordinator, OnFarm};
+use super::seat::blocking;
+use super::{ASK_AGAIN, Coordinator, OnFarm};
 use crate::dispatcher::{Event, Gathered, Planning};
 use crate::planner::sources::Sources;
 use crate::run::{self, Means, Plan};
@@ -39,6 +40,9 @@ enum End {
     /// Somebody stopped it before it had begun.
     #[error("it was stopped before it had begun")]
     Stopped,
+    /// The reign is over: the next one takes the series up.
+    #[error("this coordinator does not lead any more")]
+    Deposed,
 }
 
 fn failed(error: impl std::fmt::Display) -> End {
@@ -65,18 +69,17 @@ impl From<RepositoryError> for End {
     }
 }
 
-impl From<RegisterError> for End {
-    fn from(error: RegisterError) -> Self {
-        failed(error)
-    }
-}
-
 impl Coordinator {
     /// Carries a series to its end, and keeps how that was.
     pub(super) async fn carry(self: Arc<Self>, id: SeriesId, live: Arc<Live>, cancel: watch::Receiver<bool>) {
         let ended = self.carry_to_report(&id, &live, cancel).await;
         self.leader.close(&id);
-        let kept = self.register.change(&id, &mut |entry| match &ended {
+        if self.is_over() {
+            return;
+        }
+        let ended = Arc::new(ended);
+        let how = Arc::clone(&ended);
+        let kept = self.change(&id, move |entry| match &*how {
             // A cancel was kept when it was asked for.
             _ if entry.phase == Phase::Cancelled => {}
             Ok(()) => entry.phase = Phase::Finished,
@@ -89,14 +92,15 @@ impl Coordinator {
                 entry.detail = detail.clone();
             }
             Err(End::Stopped) => entry.phase = Phase::Cancelled,
+            Err(End::Deposed) => {}
         });
-        let over = match kept {
+        let over = match kept.await {
+            // The next reign begins it again.
+            Err(End::Deposed) => return,
+            Ok(_) if matches!(*ended, Err(End::Deposed)) => return,
             Ok(entry) => Told::Over { phase: entry.phase, detail: entry.detail, hint: entry.hint },
             // It is begun again when the coordinator is started again.
-            Err(error) => {
-                error!(series = %id, "series {id}: {error}");
-                Told::Over { phase: Phase::Failed, detail: error.to_string(), hint: String::new() }
-            }
+            Err(error) => Told::Over { phase: Phase::Failed, detail: error.to_string(), hint: String::new() },
         };
         if let Told::Over { phase, detail, .. } = &over {
             let why = if detail.is_empty() { String::new() } else { format!(": {detail}") };
@@ -112,6 +116,36 @@ impl Coordinator {
         self.lives().remove(&id);
     }
 
+    /// Asks the register; waits while it is away, as long as the reign lasts.
+    async fn registered<T: Send + 'static>(
+        &self,
+        ask: impl Fn(&dyn Register) -> Result<T, RegisterError> + Send + Sync + 'static,
+    ) -> Result<T, End> {
+        let ask = Arc::new(ask);
+        loop {
+            let (register, asking) = (Arc::clone(&self.register), Arc::clone(&ask));
+            match blocking(move || asking(&*register)).await {
+                Ok(found) => return Ok(found),
+                Err(RegisterError::Away { .. }) if !self.is_over() => tokio::time::sleep(ASK_AGAIN).await,
+                // Who renews the lease hears the same.
+                Err(RegisterError::Away { .. } | RegisterError::Deposed | RegisterError::Emptied { .. }) => {
+                    return Err(End::Deposed);
+                }
+                Err(
+                    error @ (RegisterError::Unusable { .. }
+                    | RegisterError::Newer { .. }
+                    | RegisterError::Taken { .. }
+                    | RegisterError::Unknown { .. }),
+                ) => return Err(failed(error)),
+            }
+        }
+    }
+
+    async fn change(&self, id: &SeriesId, change: impl Fn(&mut Entry) + Send + Sync + 'static) -> Result<Entry, End> {
+        let id = id.clone();
+        self.registered(move |register| register.change(&id, &mut |entry| change(entry))).await
+    }
+
     async fn carry_to_report(
         self: &Arc<Self>,
         id: &SeriesId,
@@ -119,11 +153,15 @@ impl Coordinator {
         cancel: watch::Receiver<bool>,
     ) -> Result<(), End> {
         let _turn = self.turns.acquire().await.map_err(failed)?;
-        let bytes = self.register.submission(id)?.ok_or_else(|| failed("its submission is gone"))?;
+        let bytes = {
+            let id = id.clone();
+            self.registered(move |register| register.submission(&id)).await?
+        };
+        let bytes = bytes.ok_or_else(|| failed("its submission is gone"))?;
         let limit = bombproof_proto::farm::MAX_SUBMISSION_BYTES;
         let submission: Submission = bombproof_proto::farm::inflated("submission", &bytes, limit).map_err(failed)?;
         // Workers do not send it, and results may name it.
-        self.kept.cas.put(b"").map_err(failed)?;
+        self.settings.kept.cas.put(b"").map_err(failed)?;
         let begin = Instant::now();
         let (prepared, this) = (submission.clone(), Arc::clone(self));
         let made = tokio::task::spawn_blocking(move || this.states_of(&prepared)).await.map_err(failed)?;
@@ -136,12 +174,13 @@ impl Coordinator {
         }
         let targets = self.toolchains(id, &submission.targets, live, cancel.clone()).await?;
         let patches = u32::try_from(series.patches.len()).unwrap_or(u32::MAX);
-        let entry = self.register.change(id, &mut |entry| {
+        let entry = self.change(id, move |entry| {
             entry.patches = patches;
             if entry.phase == Phase::Accepted {
                 entry.phase = Phase::Running;
             }
-        })?;
+        });
+        let entry = entry.await?;
         let known = self.leader.offers();
         let slots: usize = known.iter().map(|(_, slots)| usize::try_from(*slots).unwrap_or(0)).sum();
         let sandboxes: BTreeSet<&str> = known.iter().map(|(known, _)| known.sandbox.as_str()).collect();
@@ -180,7 +219,7 @@ impl Coordinator {
         begin: Instant,
         cancel: watch::Receiver<bool>,
     ) -> Result<(), End> {
-        let started_at = (self.timestamp)(SystemTime::now());
+        let started_at = (self.settings.timestamp)(SystemTime::now());
         let mut record = plan.record(id, started_at.clone(), submission.command.clone());
         self.runs.save(&record).map_err(failed)?;
         let executor = OnFarm {
@@ -189,20 +228,27 @@ impl Coordinator {
             repository: submission.repository.clone(),
             targets: plan.targets.clone(),
             last: PatchIndex::from_usize(plan.states.states.len().saturating_sub(1)),
-            kept: self.kept.clone(),
+            kept: self.settings.kept.clone(),
             reuse: plan.reuse,
-            logs: self.home.run(id).join("logs"),
+            logs: self.settings.home.run(id).join("logs"),
         };
         let planning = (!plan.commands()).then(|| Planning {
-            sources: Arc::new(Sources::new(Arc::new(GitTrees::open(&plan.objects)), Arc::clone(&self.kept.cas))),
+            sources: Arc::new(Sources::new(
+                Arc::new(GitTrees::open(&plan.objects)),
+                Arc::clone(&self.settings.kept.cas),
+            )),
             runner: executor.runner(),
-            actions: Arc::clone(&self.kept.actions),
-            graphs: Arc::clone(&self.kept.graphs),
+            actions: Arc::clone(&self.settings.kept.actions),
+            graphs: Arc::clone(&self.settings.kept.graphs),
             toolchains: plan.targets.iter().map(|(_, toolchain)| toolchain.digest).collect(),
-            roots: self.roots.clone(),
+            roots: self.settings.roots.clone(),
         });
-        let means =
-            Means { executor: &executor, planning: planning.as_ref(), results: &*self.kept.results, runs: &self.runs };
+        let means = Means {
+            executor: &executor,
+            planning: planning.as_ref(),
+            results: &*self.settings.kept.results,
+            runs: &self.runs,
+        };
         let mut show = |event: &Event| live.tell(Told::Seen(event.into()));
         let gathered: Gathered = run::carry_out(plan, &means, &mut record, cancel, &mut show).await.map_err(failed)?;
         if let Some((target, why)) = &gathered.refused {
@@ -211,6 +257,10 @@ impl Coordinator {
                 detail: format!("target '{name}' cannot be built: {why}"),
                 hint: "'bombproof doctor' shows what a target needs".to_owned(),
             });
+        }
+        // Who stopped it was not the user, and what was not gathered is for the next reign.
+        if self.is_over() {
+            return Err(End::Deposed);
         }
         let report = run::report(plan, id, &gathered, started_at, begin.elapsed());
         self.runs.save_report(&report).map_err(failed)
@@ -222,10 +272,10 @@ impl Coordinator {
         submission: &Submission,
     ) -> Result<(bombproof_core::series::Series, crate::states::States, std::path::PathBuf, std::path::PathBuf), End>
     {
-        let depot = self.repositories.open(&submission.repository)?;
+        let depot = self.settings.repositories.open(&submission.repository)?;
         depot.end_history_at(&submission.commit)?;
         let repository = Repository::open(depot.path())?;
-        let objects = self.home.objects(repository.path());
+        let objects = self.settings.home.objects(repository.path());
         let (series, mut states) = match &submission.patches {
             Patches::Range { to } => {
                 let range = (submission.commit.clone(), to.clone());
@@ -249,7 +299,9 @@ impl Coordinator {
         live: &Live,
         mut cancel: watch::Receiver<bool>,
     ) -> Result<Vec<(TargetSpec, Toolchain)>, End> {
-        let chosen = self.register.entry(id)?.and_then(|entry| entry.toolchains);
+        let asked = id.clone();
+        let entry = self.registered(move |register| register.entry(&asked)).await?;
+        let chosen = entry.and_then(|entry| entry.toolchains);
         if let Some(chosen) = chosen.filter(|chosen| chosen.len() == targets.len()) {
             return Ok(targets.iter().cloned().zip(chosen).collect());
         }
@@ -269,7 +321,7 @@ impl Coordinator {
             if lacking.is_empty() && !nobody {
                 let toolchains: Vec<Toolchain> = found.into_iter().flatten().collect();
                 let kept = Some(toolchains.clone());
-                self.register.change(id, &mut |entry| entry.toolchains.clone_from(&kept))?;
+                self.change(id, move |entry| entry.toolchains.clone_from(&kept)).await?;
                 return Ok(targets.iter().cloned().zip(toolchains).collect());
             }
             let why = if nobody {

@@ -9,21 +9,21 @@ use bombproof_store::manifests::{DependencySet, ManifestKey};
 use tonic::{Request, Response, Status};
 
 use super::auth::require;
-use super::{blocking, internal};
-use crate::farm::Coordinator;
+use super::{blocking, internal, leading};
+use crate::farm::Seat;
 
 /// Most files, and most symbols, that one set names.
 const MAX_NAMES: usize = 100_000;
 
 /// The service.
 pub struct ManifestsService {
-    coordinator: Arc<Coordinator>,
+    seat: Arc<Seat>,
 }
 
 impl ManifestsService {
     /// The manifests of a coordinator.
-    pub fn new(coordinator: Arc<Coordinator>) -> Self {
-        Self { coordinator }
+    pub fn new(seat: Arc<Seat>) -> Self {
+        Self { seat }
     }
 }
 
@@ -43,7 +43,7 @@ impl wire::manifests_server::Manifests for ManifestsService {
     ) -> Result<Response<wire::GetManifestResponse>, Status> {
         require(&request, Permission::Work)?;
         let key = key(&request.into_inner().key)?;
-        let manifests = Arc::clone(self.coordinator.manifests());
+        let manifests = Arc::clone(leading(&self.seat)?.manifests());
         let sets = blocking(move || manifests.get(&key).map_err(internal)).await?;
         let sets = sets.into_iter().map(|set| wire::DependencySet {
             inputs: set.inputs,
@@ -66,7 +66,7 @@ impl wire::manifests_server::Manifests for ManifestsService {
         }
         let resolution = digest("set.resolution", &set.resolution)?;
         let set = DependencySet { inputs: set.inputs, symbols: set.symbols, resolution };
-        let manifests = Arc::clone(self.coordinator.manifests());
+        let manifests = Arc::clone(leading(&self.seat)?.manifests());
         blocking(move || manifests.add(&key, &set).map_err(internal)).await?;
         Ok(Response::new(wire::AddManifestResponse {}))
     }

@@ -26,10 +26,10 @@ use std::sync::Arc;
 
 use bombproof_proto::farm::{CHUNK_BYTES, MESSAGE_BYTES, WireError, wire};
 use futures::Stream;
-use tonic::Status;
-use tonic::service::Routes;
+use tonic::service::{InterceptorLayer, Routes};
+use tonic::{Request, Status};
 
-use crate::farm::Coordinator;
+use crate::farm::{Coordinator, Seat};
 
 /// A stream of messages to the other side.
 pub type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -54,6 +54,18 @@ pub(crate) fn internal(error: impl std::fmt::Display) -> Status {
     Status::internal(error.to_string())
 }
 
+/// The coordinator, where this process leads. Who asks another one than the leader is told so, and goes on to the next.
+pub(crate) fn leading(seat: &Seat) -> Result<Arc<Coordinator>, Status> {
+    seat.coordinator().map_err(|why| Status::unavailable(format!("this coordinator does not lead: {why}")))
+}
+
+/// Services that answer while this process leads, and refuse otherwise.
+pub fn while_leading(routes: Routes, seat: &Arc<Seat>) -> Routes {
+    let seat = Arc::clone(seat);
+    let gate = move |request: Request<()>| leading(&seat).map(|_| request);
+    Routes::from(routes.into_axum_router().layer(InterceptorLayer::new(gate)))
+}
+
 /// Bytes in pieces.
 pub(crate) fn chunks(bytes: Vec<u8>) -> Messages<wire::Chunk> {
     let bytes = Arc::new(bytes);
@@ -66,12 +78,16 @@ pub(crate) fn chunks(bytes: Vec<u8>) -> Messages<wire::Chunk> {
     Box::pin(futures::stream::iter(pieces))
 }
 
+/// The names of the services that only a leader has.
+pub const FARM_SERVICES: [&str; 4] =
+    ["bombproof.farm.v1.Series", "bombproof.farm.v1.Workers", "bombproof.farm.v1.Trees", "bombproof.farm.v1.Manifests"];
+
 /// Adds the services of a farm, with limits on what they take and give.
-pub fn add_farm(routes: Routes, coordinator: &Arc<Coordinator>, explain: series::Explain) -> Routes {
-    let series = series::SeriesService::new(Arc::clone(coordinator), explain);
-    let workers = workers::WorkersService::new(Arc::clone(coordinator));
-    let trees = trees::TreesService::new(Arc::clone(coordinator));
-    let manifests = manifests::ManifestsService::new(Arc::clone(coordinator));
+pub fn add_farm(routes: Routes, seat: &Arc<Seat>, explain: series::Explain) -> Routes {
+    let series = series::SeriesService::new(Arc::clone(seat), explain);
+    let workers = workers::WorkersService::new(Arc::clone(seat));
+    let trees = trees::TreesService::new(Arc::clone(seat));
+    let manifests = manifests::ManifestsService::new(Arc::clone(seat));
     routes
         .add_service(
             wire::series_server::SeriesServer::new(series)

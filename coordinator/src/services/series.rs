@@ -18,8 +18,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::{Admission, Caller, require};
-use super::{Messages, blocking, chunks, internal, malformed};
-use crate::farm::{Coordinator, Live, RepositoryError, SubmitError, Told, incoming};
+use super::{Messages, blocking, chunks, internal, leading, malformed};
+use crate::farm::{Coordinator, Live, RepositoryError, Seat, SubmitError, Told};
 
 /// Largest submission as it comes, in bytes.
 const MAX_PACKED_BYTES: usize = 256 << 20;
@@ -40,47 +40,53 @@ pub type Explain = Arc<dyn Fn(&Home, &RunId, u32, &str) -> Result<String, String
 
 /// The service.
 pub struct SeriesService {
-    coordinator: Arc<Coordinator>,
+    seat: Arc<Seat>,
     explain: Explain,
 }
 
 impl SeriesService {
     /// The series of a coordinator.
-    pub fn new(coordinator: Arc<Coordinator>, explain: Explain) -> Self {
-        Self { coordinator, explain }
+    pub fn new(seat: Arc<Seat>, explain: Explain) -> Self {
+        Self { seat, explain }
     }
 
-    fn entry(&self, id: &str) -> Result<Entry, Status> {
+    /// The entry of a series, and the coordinator that it is with.
+    async fn entry(&self, id: &str) -> Result<(Arc<Coordinator>, Entry), Status> {
         let id = SeriesId(name("series", id).map_err(malformed)?);
-        let entry = self.coordinator.register().entry(&id).map_err(|error| register_failed(&error))?;
-        entry.ok_or_else(|| register_failed(&RegisterError::Unknown { id }))
+        let coordinator = leading(&self.seat)?;
+        let asked = Arc::clone(&coordinator);
+        let entry = blocking(move || {
+            let entry = asked.register().entry(&id).map_err(|error| register_failed(&error))?;
+            entry.ok_or_else(|| register_failed(&RegisterError::Unknown { id }))
+        });
+        Ok((coordinator, entry.await?))
     }
+}
 
-    fn info(&self, entry: &Entry) -> wire::SeriesInfo {
-        let id = &entry.id;
-        let (mut states, mut settled, mut failing) = (0, 0, 0);
-        if let Ok(record) = self.coordinator.runs().find(Some(id.as_str())) {
-            states = record.states.saturating_mul(u32::try_from(record.targets.len()).unwrap_or(u32::MAX));
-            settled = record.targets.iter().map(|target| target.settled).sum();
-            failing = record.targets.iter().map(|target| target.failing).sum();
-        }
-        let view = self.coordinator.leader().series(id);
-        wire::SeriesInfo {
-            series: id.to_string(),
-            name: entry.name.clone(),
-            owner: entry.owner.to_string(),
-            state: state(entry.phase).into(),
-            submitted_at_s: entry.submitted_at_s,
-            states,
-            settled,
-            failing,
-            queued: view.as_ref().map_or(0, |view| view.queued),
-            running: view.as_ref().map_or(0, |view| view.running),
-            estimate_ms: view.and_then(|view| view.estimate_ms).unwrap_or(0),
-            detail: entry.detail.clone(),
-            patches: entry.patches,
-            targets: entry.targets.clone(),
-        }
+fn info(coordinator: &Coordinator, entry: &Entry) -> wire::SeriesInfo {
+    let id = &entry.id;
+    let (mut states, mut settled, mut failing) = (0, 0, 0);
+    if let Ok(record) = coordinator.runs().find(Some(id.as_str())) {
+        states = record.states.saturating_mul(u32::try_from(record.targets.len()).unwrap_or(u32::MAX));
+        settled = record.targets.iter().map(|target| target.settled).sum();
+        failing = record.targets.iter().map(|target| target.failing).sum();
+    }
+    let view = coordinator.leader().series(id);
+    wire::SeriesInfo {
+        series: id.to_string(),
+        name: entry.name.clone(),
+        owner: entry.owner.to_string(),
+        state: state(entry.phase).into(),
+        submitted_at_s: entry.submitted_at_s,
+        states,
+        settled,
+        failing,
+        queued: view.as_ref().map_or(0, |view| view.queued),
+        running: view.as_ref().map_or(0, |view| view.running),
+        estimate_ms: view.and_then(|view| view.estimate_ms).unwrap_or(0),
+        detail: entry.detail.clone(),
+        patches: entry.patches,
+        targets: entry.targets.clone(),
     }
 }
 
@@ -137,7 +143,7 @@ struct Incoming {
 }
 
 impl Incoming {
-    fn add(&mut self, part: wire::submit_request::Part, home: &Home) -> Result<(), Status> {
+    fn add(&mut self, part: wire::submit_request::Part, coordinator: &Coordinator) -> Result<(), Status> {
         match part {
             wire::submit_request::Part::Submission(piece) => {
                 if self.submission.len() + piece.len() > MAX_PACKED_BYTES {
@@ -159,8 +165,7 @@ impl Incoming {
                 let pack = match &mut self.pack {
                     Some(pack) => pack,
                     None => {
-                        let folder = incoming(home);
-                        std::fs::create_dir_all(&folder).map_err(internal)?;
+                        let folder = coordinator.incoming().path();
                         self.pack.insert(tempfile::NamedTempFile::new_in(folder).map_err(internal)?)
                     }
                 };
@@ -185,7 +190,7 @@ impl wire::series_server::Series for SeriesService {
         }
         let oids = request.oids.iter().map(|text| oid("oids", text)).collect::<Result<Vec<Oid>, _>>();
         let oids = oids.map_err(malformed)?;
-        let coordinator = Arc::clone(&self.coordinator);
+        let coordinator = leading(&self.seat)?;
         let answer = blocking(move || {
             let repositories = coordinator.repositories();
             let name = repositories.name(&request.repository).map_err(|error| repository_failed(&error))?;
@@ -205,10 +210,10 @@ impl wire::series_server::Series for SeriesService {
         let mut incoming = Incoming { submission: Vec::new(), pack: None, pack_bytes: 0 };
         while let Some(message) = stream.next().await {
             let Some(part) = message?.part else { continue };
-            let home = self.coordinator.home().clone();
-            incoming = blocking(move || incoming.add(part, &home).map(|()| incoming)).await?;
+            let coordinator = leading(&self.seat)?;
+            incoming = blocking(move || incoming.add(part, &coordinator).map(|()| incoming)).await?;
         }
-        let coordinator = Arc::clone(&self.coordinator);
+        let coordinator = leading(&self.seat)?;
         let series = blocking(move || {
             let Incoming { submission: bytes, mut pack, .. } = incoming;
             let submission: Submission = inflated("submission", &bytes, MAX_SUBMISSION_BYTES).map_err(malformed)?;
@@ -228,9 +233,9 @@ impl wire::series_server::Series for SeriesService {
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         require(&request, Permission::ReadSeries)?;
         let admission = Admission::of(&request);
-        let entry = self.entry(&request.into_inner().series)?;
+        let (coordinator, entry) = self.entry(&request.into_inner().series).await?;
         let (sender, receiver) = mpsc::channel(AHEAD);
-        match self.coordinator.live(&entry.id) {
+        match coordinator.live(&entry.id) {
             Some(live) => {
                 let id = entry.id.to_string();
                 tokio::spawn(async move {
@@ -243,7 +248,10 @@ impl wire::series_server::Series for SeriesService {
             }
             None => {
                 // It may have ended since the entry was read.
-                let entry = self.entry(entry.id.as_str())?;
+                let (_, entry) = self.entry(entry.id.as_str()).await?;
+                if coordinator.is_over() || !entry.phase.is_over() {
+                    return Err(left());
+                }
                 let over = Told::Over { phase: entry.phase, detail: entry.detail, hint: entry.hint };
                 let message = message(entry.id.as_str(), over)?;
                 // There is room for one.
@@ -255,9 +263,12 @@ impl wire::series_server::Series for SeriesService {
 
     async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
         require(&request, Permission::ReadSeries)?;
-        let entries = self.coordinator.register().list().map_err(|error| register_failed(&error))?;
-        let series = entries.iter().map(|entry| self.info(entry)).collect();
-        Ok(Response::new(wire::ListResponse { series }))
+        let coordinator = leading(&self.seat)?;
+        let series = blocking(move || {
+            let entries = coordinator.register().list().map_err(|error| register_failed(&error))?;
+            Ok(entries.iter().map(|entry| info(&coordinator, entry)).collect())
+        });
+        Ok(Response::new(wire::ListResponse { series: series.await? }))
     }
 
     async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
@@ -265,9 +276,12 @@ impl wire::series_server::Series for SeriesService {
         let asked = request.into_inner().series;
         let series = match asked.as_str() {
             "" => None,
-            id => Some(self.info(&self.entry(id)?)),
+            id => {
+                let (coordinator, entry) = self.entry(id).await?;
+                Some(info(&coordinator, &entry))
+            }
         };
-        let (overview, settled) = self.coordinator.leader().overview();
+        let (overview, settled) = leading(&self.seat)?.leader().overview();
         let workers = overview.workers.iter().map(|worker| wire::WorkerInfo {
             worker: worker.worker.to_string(),
             live: worker.live,
@@ -292,11 +306,10 @@ impl wire::series_server::Series for SeriesService {
 
     async fn cancel(&self, request: Request<wire::CancelRequest>) -> Result<Response<wire::CancelResponse>, Status> {
         let caller = require(&request, Permission::Submit)?;
-        let entry = self.entry(&request.into_inner().series)?;
+        let (coordinator, entry) = self.entry(&request.into_inner().series).await?;
         if entry.owner.as_str() != caller.name && !caller.may(Permission::CancelAny) {
             return Err(Status::permission_denied(format!("series '{}' is that of '{}'", entry.id, entry.owner)));
         }
-        let coordinator = Arc::clone(&self.coordinator);
         let who = UserId(caller.name);
         let cancelled = blocking(move || coordinator.cancel(&entry.id, &who).map_err(|error| register_failed(&error)));
         Ok(Response::new(wire::CancelResponse { cancelled: cancelled.await? }))
@@ -304,8 +317,7 @@ impl wire::series_server::Series for SeriesService {
 
     async fn report(&self, request: Request<wire::ReportRequest>) -> Result<Response<Self::ReportStream>, Status> {
         require(&request, Permission::ReadSeries)?;
-        let entry = self.entry(&request.into_inner().series)?;
-        let coordinator = Arc::clone(&self.coordinator);
+        let (coordinator, entry) = self.entry(&request.into_inner().series).await?;
         let text = blocking(move || {
             let report = coordinator.runs().report(&RunId(entry.id.0.clone())).map_err(|error| match error {
                 RunError::Unknown { .. } | RunError::Empty { .. } => {
@@ -321,14 +333,19 @@ impl wire::series_server::Series for SeriesService {
     async fn explain(&self, request: Request<wire::ExplainRequest>) -> Result<Response<Self::ExplainStream>, Status> {
         require(&request, Permission::ReadSeries)?;
         let request = request.into_inner();
-        let entry = self.entry(&request.series)?;
-        let (explain, coordinator) = (Arc::clone(&self.explain), Arc::clone(&self.coordinator));
+        let (coordinator, entry) = self.entry(&request.series).await?;
+        let explain = Arc::clone(&self.explain);
         let text = blocking(move || {
             explain(coordinator.home(), &RunId(entry.id.0), request.patch, &request.target)
                 .map_err(Status::invalid_argument)
         });
         Ok(Response::new(chunks(text.await?.into_bytes())))
     }
+}
+
+/// What a watcher hears when the series goes on elsewhere.
+fn left() -> Status {
+    Status::unavailable("this coordinator does not lead any more: the series goes on at another one")
 }
 
 /// Tells everything from the beginning on, until the series is over.
@@ -343,6 +360,9 @@ async fn tell(
         changes.mark_unchanged();
         let news = live.since(place);
         place += news.len();
+        if news.is_empty() && live.is_left() {
+            return sender.send(Err(left())).await;
+        }
         for told in news {
             let over = matches!(told, Told::Over { .. });
             sender.send(message(id, told)).await?;

@@ -6,10 +6,14 @@ use std::time::Duration;
 use bombproof_core::access::{OpenServer, may_listen};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
+use super::FARM_SERVICES;
 use super::auth::Auth;
 
 /// Calls of one connection that are under way at the same time: a worker's streams and its long call.
@@ -79,11 +83,48 @@ pub async fn serve(
     routes: Routes,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    serve_with(listener, security, routes, stop, |_| {}).await
+}
+
+/// Like [`serve`]; the health of the farm's services says whether this process leads.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_farm(
+    listener: TcpListener,
+    security: Security,
+    routes: Routes,
+    leads: watch::Receiver<bool>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    serve_with(listener, security, routes, stop, |health| drop(tokio::spawn(tell(health, leads)))).await
+}
+
+async fn tell(health: HealthReporter, mut leads: watch::Receiver<bool>) {
+    loop {
+        let status = if *leads.borrow_and_update() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in FARM_SERVICES {
+            health.set_service_status(service, status).await;
+        }
+        if leads.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn serve_with(
+    listener: TcpListener,
+    security: Security,
+    routes: Routes,
+    stop: impl Future<Output = ()>,
+    watched: impl FnOnce(HealthReporter),
+) -> Result<(), ServeError> {
     let Security { auth, tls, open_to_network } = security;
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     may_listen(address.ip(), tls.is_some(), auth.knows_callers(), open_to_network)?;
     let (health, service) = tonic_health::server::health_reporter();
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    health.set_service_status("", ServingStatus::Serving).await;
+    watched(health);
     let routes = routes.add_service(service);
     let mut server = Server::builder();
     if let Some(tls) = &tls {

@@ -11,8 +11,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::auth::require;
-use super::{Messages, blocking, malformed};
-use crate::farm::{Coordinator, RepositoryError};
+use super::{Messages, blocking, leading, malformed};
+use crate::farm::{RepositoryError, Seat};
 use crate::states::GitTrees;
 
 /// Most objects that one call asks for.
@@ -24,7 +24,7 @@ const AHEAD: usize = 8;
 
 /// The service.
 pub struct TreesService {
-    coordinator: Arc<Coordinator>,
+    seat: Arc<Seat>,
 }
 
 fn failed(error: &TreeError) -> Status {
@@ -41,12 +41,12 @@ fn gone() -> TreeError {
 
 impl TreesService {
     /// The trees of a coordinator.
-    pub fn new(coordinator: Arc<Coordinator>) -> Self {
-        Self { coordinator }
+    pub fn new(seat: Arc<Seat>) -> Self {
+        Self { seat }
     }
 
     async fn open(&self, repository: String) -> Result<GitTrees, Status> {
-        let coordinator = Arc::clone(&self.coordinator);
+        let coordinator = leading(&self.seat)?;
         blocking(move || {
             let depot = coordinator.repositories().open(&repository).map_err(|error| match error {
                 RepositoryError::Unknown { .. } | RepositoryError::Name { .. } => Status::not_found(error.to_string()),

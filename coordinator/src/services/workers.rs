@@ -13,18 +13,18 @@ use bombproof_store::cas::Cas;
 use tonic::{Request, Response, Status};
 
 use super::auth::require;
-use super::{Messages, blocking, chunks, internal, malformed};
-use crate::farm::Coordinator;
+use super::{Messages, blocking, chunks, internal, leading, malformed};
+use crate::farm::Seat;
 
 /// The service.
 pub struct WorkersService {
-    coordinator: Arc<Coordinator>,
+    seat: Arc<Seat>,
 }
 
 impl WorkersService {
     /// The queue of a coordinator.
-    pub fn new(coordinator: Arc<Coordinator>) -> Self {
-        Self { coordinator }
+    pub fn new(seat: Arc<Seat>) -> Self {
+        Self { seat }
     }
 }
 
@@ -69,17 +69,21 @@ impl wire::workers_server::Workers for WorkersService {
         request: Request<wire::SynchronizeRequest>,
     ) -> Result<Response<wire::SynchronizeResponse>, Status> {
         require(&request, Permission::Work)?;
+        let coordinator = leading(&self.seat)?;
         let mut call = call_from_wire(request.into_inner()).map_err(malformed)?;
         let mut given = HashMap::new();
         if !call.results.is_empty() {
-            let cas = Arc::clone(&self.coordinator.kept().cas);
+            let cas = Arc::clone(&coordinator.kept().cas);
             (call, given) = blocking(move || {
                 let given = read_all(&*cas, &mut call);
                 Ok((call, given))
             })
             .await?;
         }
-        let answer = self.coordinator.leader().synchronize(call, given).await;
+        let answer = tokio::select! {
+            answer = coordinator.leader().synchronize(call, given) => answer,
+            () = coordinator.ended() => return Err(Status::unavailable("this coordinator does not lead any more")),
+        };
         let answer = answer.ok_or_else(|| Status::internal("the queue gave no answer"))?;
         Ok(Response::new(answer_to_wire(&answer)))
     }
@@ -87,7 +91,7 @@ impl wire::workers_server::Workers for WorkersService {
     async fn fetch(&self, request: Request<wire::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         require(&request, Permission::Work)?;
         let job = job(&request.into_inner().job).map_err(malformed)?;
-        let work = self.coordinator.leader().work(&job);
+        let work = leading(&self.seat)?.leader().work(&job);
         let work = work.ok_or_else(|| Status::not_found(format!("nobody wants job {}", job.0)))?;
         let text = blocking(move || {
             let order = work.order().map_err(|trouble| internal(trouble.describe()))?;

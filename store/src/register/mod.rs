@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 mod file;
+mod place;
 mod redis;
 
 pub use self::redis::{RedisPlace, RedisRegister};
 pub use file::FileRegister;
+pub use place::Place;
 
 /// The version of what is stored. An older program does not open the register of a newer one, so that it cannot lose what it
 /// does not know.

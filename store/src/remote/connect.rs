@@ -13,10 +13,11 @@ use tonic::{Request, Status};
 
 use super::error::RemoteError;
 use super::retry::Retry;
+use super::several::Several;
 
 /// A connection that is made when it is first used, and made again when it breaks. Each request has our token and says which version
 /// of the protocol we speak; servers of others pass over that.
-pub type Channel = InterceptedService<tonic::transport::Channel, Bearer>;
+pub type Channel = InterceptedService<Several, Bearer>;
 
 /// Whom we trust, and who we are.
 #[derive(Clone, Default)]
@@ -36,7 +37,10 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// A server and how to speak to it.
+/// A server that breaks off is found out so fast where there is another one.
+const ALIVE_OF_SEVERAL: Duration = Duration::from_secs(5);
+
+/// A server, or several of which one serves, and how to speak to them.
 #[derive(Clone)]
 pub struct Connection {
     url: String,
@@ -54,9 +58,10 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// `http://HOST:PORT`, or `https://HOST:PORT` with [`Connection::tls`].
+    /// `http://HOST:PORT`, or `https://HOST:PORT` with [`Connection::tls`]; several with commas between them.
     pub fn to(url: &str) -> Self {
-        let url = url.trim_end_matches('/').to_owned();
+        let urls: Vec<&str> = url.split(',').map(|url| url.trim().trim_end_matches('/')).collect();
+        let url = urls.join(",");
         Self { url, instance: String::new(), token: None, tls: None, retry: Retry::default() }
     }
 
@@ -84,7 +89,12 @@ impl Connection {
         Self { retry, ..self }
     }
 
-    /// The address.
+    /// How many servers there are.
+    pub fn servers(&self) -> usize {
+        self.url.split(',').count()
+    }
+
+    /// The address, or all of them with commas between.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -102,8 +112,26 @@ impl Connection {
     /// # Errors
     /// When the address, a certificate or the token cannot be used.
     pub fn channel(&self) -> Result<Channel, RemoteError> {
-        let refuse = |why: String| RemoteError::Address { url: self.url.clone(), why };
-        let endpoint = Endpoint::from_shared(self.url.clone())
+        let mut channels = self.url.split(',').map(|url| self.lazily(url)).collect::<Result<Vec<_>, _>>()?;
+        let bearer = match &self.token {
+            None => None,
+            Some(token) => {
+                let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| {
+                    let why = "the token has characters that no token has".to_owned();
+                    RemoteError::Address { url: self.url.clone(), why }
+                })?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        let first = channels.remove(0);
+        Ok(InterceptedService::new(Several::new(first, channels), Bearer(bearer)))
+    }
+
+    /// A channel to one of the servers.
+    fn lazily(&self, url: &str) -> Result<tonic::transport::Channel, RemoteError> {
+        let refuse = |why: String| RemoteError::Address { url: url.to_owned(), why };
+        let endpoint = Endpoint::from_shared(url.to_owned())
             .map_err(|_| refuse("expected http://HOST:PORT or https://HOST:PORT".to_owned()))?;
         let (scheme, host) = (endpoint.uri().scheme_str(), endpoint.uri().host().unwrap_or_default());
         let loopback = is_loopback(host);
@@ -115,12 +143,16 @@ impl Connection {
         if self.token.is_some() && !encrypted && !loopback {
             return Err(refuse("a token would go over the network for everybody to read: use https".to_owned()));
         }
+        let (every, within) = match self.servers() {
+            1 => (Duration::from_secs(30), Duration::from_secs(10)),
+            _ => (ALIVE_OF_SEVERAL, ALIVE_OF_SEVERAL),
+        };
         let endpoint = endpoint
             .connect_timeout(Duration::from_secs(10))
             // A peer that is gone without a word in the middle of a call is found out in 40 s. Not between calls: other
             // servers close a connection that pings for nothing, and the next call finds out as well.
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(10))
+            .http2_keep_alive_interval(every)
+            .keep_alive_timeout(within)
             .tcp_nodelay(true)
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20);
@@ -144,17 +176,7 @@ impl Connection {
                     .map_err(|error| refuse(format!("its certificates cannot be used: {error}")))?
             }
         };
-        let bearer = match &self.token {
-            None => None,
-            Some(token) => {
-                let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
-                    .parse()
-                    .map_err(|_| refuse("the token has characters that no token has".to_owned()))?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
-        Ok(InterceptedService::new(endpoint.connect_lazy(), Bearer(bearer)))
+        Ok(endpoint.connect_lazy())
     }
 }
 
