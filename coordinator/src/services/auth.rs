@@ -1,7 +1,8 @@
 //! Who calls, and whether they may.
 //!
-//! Every request passes [`Auth`], which writes a [`Caller`] into its extensions; every method of a service begins with
-//! [`require`]. A request without a caller in it came past the first, and is refused. Which version of the protocol it is in is looked at
+//! Every request passes [`Auth`], which writes a [`Caller`] into its extensions, and then the gate (`gate.rs`), which asks what the
+//! call needs. Every method of a service begins with [`require`] nevertheless: it says who calls, and a request without a caller in it came past
+//! the first two, and is refused. Which version of the protocol it is in is looked at
 //! first of all: whoever speaks another one is told so, known or not.
 
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +14,7 @@ use bombproof_core::access::{AccessError, AccessList, Permission, Proof, Role, m
 use bombproof_core::protocol;
 use thiserror::Error;
 use tonic::service::Interceptor;
-use tonic::{Request, Status};
+use tonic::{Extensions, Request, Status};
 
 /// Who sent a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,11 @@ impl Caller {
     /// Somebody who showed nothing.
     pub fn nobody() -> Self {
         Self { name: "nobody".to_owned(), roles: Vec::new() }
+    }
+
+    /// Who sent the request that these belong to.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        extensions.get::<Self>().cloned().unwrap_or_else(Self::nobody)
     }
 
     /// Whether they may.
@@ -233,9 +239,14 @@ impl Interceptor for Auth {
 /// `UNAUTHENTICATED` for somebody who showed nothing, `PERMISSION_DENIED` for everybody else; `FAILED_PRECONDITION` for who does not say
 /// which protocol it speaks to a service of ours.
 pub fn require<T>(request: &Request<T>, permission: Permission) -> Result<Caller, Status> {
-    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::nobody);
+    admit(request.extensions(), permission)
+}
+
+/// The same, of what belongs to a request that no service has read yet.
+pub(super) fn admit(extensions: &Extensions, permission: Permission) -> Result<Caller, Status> {
+    let caller = Caller::of(extensions);
     if caller.may(permission) {
-        if is_of_ours(permission) && request.extensions().get::<Understood>().is_none() {
+        if is_of_ours(permission) && extensions.get::<Understood>().is_none() {
             return Err(Status::failed_precondition(format!(
                 "the caller does not say which protocol it speaks ('{}'), and this coordinator speaks {}: use the bombproof \
                  of this version",

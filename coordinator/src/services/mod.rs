@@ -10,6 +10,7 @@ pub mod auth;
 mod blobs;
 mod bytestream;
 mod capabilities;
+mod gate;
 pub mod manifests;
 mod plane;
 pub mod series;

@@ -15,6 +15,7 @@ use tonic_health::server::HealthReporter;
 
 use super::FARM_SERVICES;
 use super::auth::Auth;
+use super::gate::Gate;
 
 /// Calls of one connection that are under way at the same time: a worker's streams and its long call.
 const CALLS: usize = 128;
@@ -142,7 +143,8 @@ async fn serve_with(
         .concurrency_limit_per_connection(CALLS)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
-        .layer(InterceptorLayer::new(auth));
+        .layer(InterceptorLayer::new(auth))
+        .layer(Gate);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await.map_err(ServeError::Server)
 }

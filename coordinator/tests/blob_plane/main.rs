@@ -7,6 +7,7 @@ mod actions;
 mod blobs;
 mod casd;
 mod cuts;
+mod gate;
 mod restarts;
 mod served;
 mod streams;

@@ -11,6 +11,10 @@
 //! cert     60a9...   worker  builder-1
 //! ```
 
+mod calls;
+
+pub use calls::{CALLS, Needs, needs};
+
 use core::net::IpAddr;
 use std::collections::HashMap;
 use std::fmt;
