@@ -145,7 +145,14 @@ impl Shared {
         let _permit = self.disk.acquire().await.map_err(|_| Status::unavailable("the server is stopping"))?;
         let shared = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || work(&shared)).await;
-        done.map_err(|_| Status::internal("an operation on the disk did not come to its end"))?
+        done.map_err(|error| {
+            // Only the end of the server takes work away before it has begun: the next one does it.
+            if error.is_cancelled() {
+                Status::unavailable("the server is stopping")
+            } else {
+                Status::internal("an operation on the disk did not come to its end")
+            }
+        })?
     }
 
     /// Refuses another instance and other digests than SHA-256.
