@@ -346,11 +346,24 @@ pub(crate) struct LogArgs {
     pub(crate) log_level: Option<String>,
 }
 
+/// Figures of a service, for Prometheus.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MetricsArgs {
+    /// Show figures for Prometheus at http://ADDRESS:PORT/metrics
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
+    /// Show them also where others than this machine can read them: they hold counts, and nobody is asked who they are
+    #[arg(long, requires = "metrics")]
+    pub(crate) metrics_open: bool,
+}
+
 /// The coordinator of a farm.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CoordinatorArgs {
     #[command(flatten)]
     pub(crate) log: LogArgs,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
     /// Who submitted and cancelled what also goes to this file: a JSON object a line, on disk before it goes on
     #[arg(long, value_name = "FILE")]
     pub(crate) audit_log: Option<PathBuf>,
@@ -409,6 +422,8 @@ pub(crate) struct WorkerArgs {
     pub(crate) reach: ReachArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
     /// Its name in the farm; by default that of the machine and its state folder
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bombproof_core::digest::Digest;
 use bombproof_core::size::Bytes;
+use bombproof_metrics::StoreBytes;
 use bombproof_store::action_cache::FileActions;
 use bombproof_store::atomic::FileError;
 use bombproof_store::cas::{Cas, DiskCas};
@@ -74,24 +75,32 @@ fn stats(home: &Home) -> Result<u8, Fail> {
     Ok(CLEAN)
 }
 
-/// Keeps the store within its limit after a check that added to it. What goes wrong here is for `cache gc` to say.
-pub(crate) fn keep_within(home: &Home, limit: Bytes) {
+/// Keeps the store within its limit after a check that added to it; gives how many bytes it holds then. What goes wrong here is for
+/// `cache gc` to say.
+pub(crate) fn keep_within(home: &Home, limit: Bytes) -> Option<u64> {
     let cas = DiskCas::at(home.cas());
-    if cas.stats().is_ok_and(|stats| stats.bytes > limit.0) {
-        let _ = cas.gc(limit.0);
+    let bytes = cas.stats().ok()?.bytes;
+    if bytes <= limit.0 {
+        return Some(bytes);
     }
+    cas.gc(limit.0).ok().map(|report| report.kept_bytes)
 }
 
 /// How often a process that goes on for ever looks after its store.
 const LOOKED_AFTER_EVERY: Duration = Duration::from_secs(600);
 
-/// Keeps the store within its limit for ever.
-pub(crate) async fn look_after(home: Home, limit: Bytes) {
+/// Keeps the store within its limit for ever, and tells how much it holds.
+pub(crate) async fn look_after(home: Home, limit: Bytes, held: StoreBytes) {
+    let cas = DiskCas::at(home.cas());
+    let mut found = tokio::task::spawn_blocking(move || cas.stats().ok().map(|stats| stats.bytes)).await;
     loop {
+        // What cannot be found out now is the next time.
+        if let Ok(Some(bytes)) = found {
+            held.set(bytes);
+        }
         tokio::time::sleep(LOOKED_AFTER_EVERY).await;
         let home = home.clone();
-        // It is done again the next time.
-        let _ = tokio::task::spawn_blocking(move || keep_within(&home, limit)).await;
+        found = tokio::task::spawn_blocking(move || keep_within(&home, limit)).await;
     }
 }
 

@@ -14,6 +14,7 @@ use bombproof_core::id::RunId;
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::quota::Quota;
 use bombproof_core::reign::Terms;
+use bombproof_metrics::{FarmMetrics, Page, StoreBytes};
 use bombproof_store::home::Home;
 use bombproof_store::register::{Place, RedisPlace};
 use bombproof_worker::action;
@@ -25,7 +26,7 @@ use crate::args::{CoordinatorArgs, OneArgs, ReachArgs};
 use crate::check::{new_id, timestamp};
 use crate::ended::Wishes;
 use crate::fail::{CLEAN, Fail};
-use crate::{cache, log, stored};
+use crate::{cache, log, metrics, stored};
 
 /// A register that does not answer when this process ends is not waited for longer.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -97,6 +98,7 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
     }
     let kept = Kept::open(home);
     let incoming = Incoming::open(home.root()).map_err(Fail::machine)?;
+    let (figures, held) = (FarmMetrics::default(), StoreBytes::within(args.cache_limit.0));
     let settings = Settings {
         home: home.clone(),
         repositories,
@@ -109,10 +111,13 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         roots: Roots { source: action::SOURCE.to_owned(), output: action::OUTPUT.to_owned() },
         timestamp,
         new_id,
+        metrics: figures.clone(),
     };
     let seat = Arc::new(Seat::default());
     let plane = BlobPlane::new(Arc::clone(&kept.cas), Arc::clone(&kept.actions), home.cas().join("uploads"));
     let plane = plane.map_err(Fail::machine)?;
+    let mut page = Page::default();
+    plane.bytes().show(&mut page);
     let routes = while_leading(plane.add_to(Routes::default()), &seat);
     tokio::spawn(async move {
         loop {
@@ -134,6 +139,13 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         .await
         .map_err(|error| Fail::request(format!("cannot listen on {}: {error}", args.listen)))?;
     let address = listener.local_addr().map_err(Fail::machine)?;
+    if let Some(listener) = metrics::listen(&args.metrics).await? {
+        figures.show(&mut page);
+        held.show(&mut page);
+        let sitting = Arc::clone(&seat);
+        page.look(move || sitting.measure(&figures));
+        tokio::spawn(metrics::serve(listener, page));
+    }
     let mut leads = seat.leads();
     let mut holding = tokio::spawn(Arc::clone(&seat).hold(place, settings));
     // One that has the register for itself leads before anybody can call.
@@ -143,7 +155,7 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
         () = std::future::ready(()), if args.state.is_some() => {}
     }
     log::listening(&address);
-    tokio::spawn(cache::look_after(home.clone(), args.cache_limit));
+    tokio::spawn(cache::look_after(home.clone(), args.cache_limit, held));
     // Calls that are held back and watchers would go on for long: everybody comes again by themselves.
     let server = server::serve_farm(listener, security, routes, seat.leads(), std::future::pending());
     let mut wishes = Wishes::listen()?;

@@ -18,6 +18,7 @@ mod ended;
 mod fail;
 mod farm;
 mod log;
+mod metrics;
 mod pki;
 mod progress;
 mod reproduce;

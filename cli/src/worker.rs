@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bombproof_core::digest::Digest;
 use bombproof_core::id::WorkerId;
+use bombproof_metrics::{BlobBytes, Page, StoreBytes, WorkerMetrics};
 use bombproof_store::home::Home;
 use bombproof_worker::remote::{self, RemoteWorkerError, Settings};
 use bombproof_worker::sandbox::Launcher;
@@ -14,7 +15,7 @@ use tracing::info;
 use crate::args::{SandboxArg, WorkerArgs};
 use crate::check::{containers, level};
 use crate::fail::{CLEAN, Fail};
-use crate::{cache, ended, farm, log};
+use crate::{cache, ended, farm, log, metrics};
 
 /// Runs a worker until it is told to end and everything is given back.
 pub(crate) fn run(home: &Home, args: &WorkerArgs) -> Result<u8, Fail> {
@@ -55,6 +56,15 @@ async fn serve(home: &Home, args: &WorkerArgs, slots: usize) -> Result<(), Fail>
     info!(worker = name, slots, sandbox, "worker '{name}', {slots} slots, sandbox {sandbox}, for {url}");
     let (drain, drained) = watch::channel(0_u32);
     let signals = ended::each_time(move || drain.send_modify(|times| *times += 1))?;
+    let (figures, bytes, held) =
+        (WorkerMetrics::default(), BlobBytes::default(), StoreBytes::within(args.cache_limit.0));
+    if let Some(listener) = metrics::listen(&args.metrics).await? {
+        let mut page = Page::default();
+        figures.show(&mut page);
+        bytes.show(&mut page);
+        held.show(&mut page);
+        tokio::spawn(metrics::serve(listener, page));
+    }
     let settings = Settings {
         name: WorkerId(name),
         connection,
@@ -62,8 +72,10 @@ async fn serve(home: &Home, args: &WorkerArgs, slots: usize) -> Result<(), Fail>
         launcher: launcher.clone(),
         slots,
         grace: Duration::from_secs(args.grace),
+        metrics: figures,
+        bytes,
     };
-    tokio::spawn(cache::look_after(home.clone(), args.cache_limit));
+    tokio::spawn(cache::look_after(home.clone(), args.cache_limit, held));
     let served = remote::serve(settings, drained).await;
     signals.abort();
     if let Launcher::Containers(containers) = &launcher {

@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 
 use bombproof_core::digest::Digest;
 use bombproof_core::farm::{
-    Answer, Config, Effects, Ended, Event, Farm, JobId, Millis, Overview, Priority, SeriesView, Settled, Wanted,
+    Answer, Config, Effects, Ended, Event, Farm, Figures, JobId, Millis, Notice, Overview, Priority, SeriesView,
+    Settled, Settlement, Wanted,
 };
 use bombproof_core::id::{SeriesId, UserId, WorkerId};
 use bombproof_core::order::{Call, Done, Offer, Order, Question, Step};
 use bombproof_core::outcome::Trouble;
+use bombproof_metrics::FarmMetrics;
+use bombproof_metrics::labels::{self, Arch, Kind, Outcome};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::notices;
@@ -73,6 +76,8 @@ struct Waiter {
 /// A job that somebody waits for.
 struct Held {
     work: Work,
+    /// What it is, as figures have it.
+    labels: (Kind, Arch),
     waiters: Vec<Waiter>,
 }
 
@@ -83,6 +88,8 @@ struct Inner {
     given: HashMap<Digest, Arc<Done>>,
     calls: HashMap<WorkerId, Arc<Notify>>,
     workers: BTreeMap<WorkerId, Known>,
+    /// Series that were handed in, and when, of which no worker has had a job yet.
+    fresh: HashMap<SeriesId, Instant>,
     tickets: u64,
     settled: u64,
 }
@@ -92,6 +99,7 @@ pub struct Leader {
     inner: Mutex<Inner>,
     begin: Instant,
     tick: Duration,
+    metrics: FarmMetrics,
     /// Changes whenever a worker comes or changes what it offers.
     came: watch::Sender<u64>,
 }
@@ -112,7 +120,7 @@ impl Drop for Want<'_> {
 
 impl Leader {
     /// A leader with an empty queue; `epoch` is larger than that of every one before.
-    pub fn new(epoch: u64, config: Config) -> Arc<Self> {
+    pub fn new(epoch: u64, config: Config, metrics: FarmMetrics) -> Arc<Self> {
         let tick = Duration::from_millis(TICK_MS.min(config.lease_ms / 4).max(10));
         let inner = Inner {
             farm: Farm::new(epoch, config, Millis(0)),
@@ -120,10 +128,11 @@ impl Leader {
             given: HashMap::new(),
             calls: HashMap::new(),
             workers: BTreeMap::new(),
+            fresh: HashMap::new(),
             tickets: 0,
             settled: 0,
         };
-        Arc::new(Self { inner: Mutex::new(inner), begin: Instant::now(), tick, came: watch::channel(0).0 })
+        Arc::new(Self { inner: Mutex::new(inner), begin: Instant::now(), tick, metrics, came: watch::channel(0).0 })
     }
 
     /// Tells the queue of the time, for ever.
@@ -149,6 +158,7 @@ impl Leader {
         let Effects { answer, settled, wake, notices } = inner.farm.step(event, self.now());
         for settlement in settled {
             inner.settled += 1;
+            self.count(inner, &settlement);
             let answered = match &settlement.settled {
                 Settled::Result { digest, .. } => match inner.given.get(digest) {
                     Some(done) => Ok(Arc::clone(done)),
@@ -173,8 +183,48 @@ impl Leader {
         }
         for notice in &notices {
             notices::log(notice);
+            self.note(notice);
+        }
+        if let Some(answer) = answer.as_ref().filter(|answer| !answer.start.is_empty() && !inner.fresh.is_empty()) {
+            for assignment in &answer.start {
+                let waiters = inner.held.get(&assignment.job).into_iter().flat_map(|held| &held.waiters);
+                for begun in waiters.filter_map(|waiter| inner.fresh.remove(&waiter.series)) {
+                    self.metrics.first_job.observe(begun.elapsed().as_secs_f64());
+                }
+            }
         }
         answer
+    }
+
+    /// Counts a job that came to an end. One that is held no more nobody waits for.
+    fn count(&self, inner: &Inner, settlement: &Settlement) {
+        let Some(held) = inner.held.get(&settlement.job) else { return };
+        let outcome = match &settlement.settled {
+            Settled::Result { digest, .. } => inner.given.get(digest).map_or(Outcome::Trouble, |done| (&**done).into()),
+            Settled::Trouble { evidence, .. } => {
+                // That it was tried again was noticed of all faults but the last.
+                if let Some(last) = evidence.last() {
+                    self.metrics.fault(&last.fault);
+                }
+                Outcome::Trouble
+            }
+            Settled::Closed => return,
+        };
+        self.metrics.settled.add((held.labels, outcome), 1);
+    }
+
+    fn note(&self, notice: &Notice) {
+        match notice {
+            Notice::Refused(_) => self.metrics.late.add(1),
+            Notice::Retried { evidence, .. } => self.metrics.fault(&evidence.fault),
+            Notice::Joined(_) | Notice::Lost(_) | Notice::Left(_) | Notice::Quarantined { .. } | Notice::Adopted(_) => {
+            }
+        }
+    }
+
+    /// A series was handed in at that moment, and wants jobs soon.
+    pub fn expect(&self, series: &SeriesId, since: Instant) {
+        self.lock().fresh.insert(series.clone(), since);
     }
 
     /// A series begins to want jobs.
@@ -186,6 +236,7 @@ impl Leader {
     /// A series wants nothing any more.
     pub fn close(&self, series: &SeriesId) {
         let mut inner = self.lock();
+        inner.fresh.remove(series);
         self.tell(&mut inner, Event::SeriesCancelled { series: series.clone() });
         inner.held.retain(|_, held| {
             held.waiters.retain(|waiter| waiter.series != *series);
@@ -211,7 +262,8 @@ impl Leader {
             inner.tickets += 1;
             let ticket = inner.tickets;
             let held = inner.held.entry(job);
-            let held = held.or_insert_with(|| Held { work, waiters: Vec::new() });
+            let labels = labels::of_job(&wanted.needs);
+            let held = held.or_insert_with(|| Held { work, labels, waiters: Vec::new() });
             held.waiters.push(Waiter { ticket, series: series.clone(), answer });
             self.tell(&mut inner, Event::JobWanted { series: series.clone(), job: wanted });
             Want { leader: self, series: series.clone(), job, ticket }
@@ -319,6 +371,11 @@ impl Leader {
     pub fn overview(&self) -> (Overview, u64) {
         let inner = self.lock();
         (inner.farm.overview(), inner.settled)
+    }
+
+    /// The farm in counts.
+    pub fn figures(&self) -> Figures {
+        self.lock().farm.figures()
     }
 
     /// A series that is open.

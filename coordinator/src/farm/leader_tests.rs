@@ -58,7 +58,7 @@ impl Worker {
 }
 
 fn leader(config: Config) -> Arc<Leader> {
-    let leader = Leader::new(1, config);
+    let leader = Leader::new(1, config, FarmMetrics::default());
     tokio::spawn(Arc::clone(&leader).tick_for_ever());
     leader.open(&"s".into(), &"ann".into(), Priority::Normal);
     leader

@@ -4,6 +4,7 @@
 //! report of a farm is that of one machine by construction. What a series needs to be begun again is in the register before its
 //! user hears of it; a coordinator that starts takes up every series that is not over.
 
+mod counted;
 mod executor;
 mod incoming;
 mod leader;
@@ -15,7 +16,7 @@ mod series;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bombproof_core::farm::Config;
 use bombproof_core::id::{RunId, SeriesId, UserId};
@@ -23,6 +24,7 @@ use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::quota::{Counted, Quota};
 use bombproof_core::reign::Terms;
 use bombproof_core::submission::{Patches, Phase, Submission, VERSION};
+use bombproof_metrics::FarmMetrics;
 use bombproof_store::home::Home;
 use bombproof_store::manifests::{FileManifests, Manifests};
 use bombproof_store::register::{Entry, Register, RegisterError};
@@ -70,6 +72,8 @@ pub struct Settings {
     pub timestamp: fn(SystemTime) -> String,
     /// Makes ids of runs that sort by time.
     pub new_id: fn() -> RunId,
+    /// What is counted of it.
+    pub metrics: FarmMetrics,
 }
 
 /// A series cannot be taken.
@@ -107,7 +111,7 @@ impl Coordinator {
     /// Begins a reign; nothing is worked on before [`Coordinator::take_up`].
     pub fn new(settings: Settings, register: Arc<dyn Register>, epoch: u64) -> Arc<Self> {
         Arc::new(Self {
-            leader: Leader::new(epoch, settings.queue.clone()),
+            leader: Leader::new(epoch, settings.queue.clone(), settings.metrics.clone()),
             register,
             manifests: Arc::new(FileManifests::at(settings.home.manifests())),
             runs: Runs::new(&settings.home),
@@ -205,6 +209,11 @@ impl Coordinator {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many series are not over.
+    fn open(&self) -> u64 {
+        self.lives().len() as u64
+    }
+
     /// What is told of a series that is not over.
     pub fn live(&self, id: &SeriesId) -> Option<Arc<Live>> {
         self.lives().get(id).cloned()
@@ -221,6 +230,7 @@ impl Coordinator {
         bytes: &[u8],
         owner: UserId,
     ) -> Result<SeriesId, SubmitError> {
+        let handed_in = Instant::now();
         self.look_at(submission)?;
         let patches = match &submission.patches {
             Patches::Series(series) => series.patches.len(),
@@ -264,6 +274,8 @@ impl Coordinator {
         let Entry { id, owner, name, .. } = &entry;
         let accepted = format_args!("series {id} of {owner}: '{name}' is accepted");
         audit::record(owner.as_str(), "submit", Some(id), accepted);
+        self.settings.metrics.accepted.add(submission.priority.into(), 1);
+        self.leader.expect(id, handed_in);
         self.begin(&entry.id);
         Ok(entry.id)
     }

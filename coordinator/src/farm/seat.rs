@@ -8,10 +8,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bombproof_core::reign::{Next, next};
+use bombproof_metrics::FarmMetrics;
 use bombproof_store::register::{Place, Register, RegisterError};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::counted::{self, Counted};
 use super::{Coordinator, Settings};
 
 /// How often one that does not lead looks whether it may, as a part of the lease.
@@ -44,6 +46,12 @@ impl Seat {
     /// Whether this process leads.
     pub fn leads(&self) -> watch::Receiver<bool> {
         self.leads.subscribe()
+    }
+
+    /// Brings those figures up to date that are those of this moment.
+    pub fn measure(&self, metrics: &FarmMetrics) {
+        let now = self.coordinator().ok().map(|coordinator| (coordinator.leader().figures(), coordinator.open()));
+        metrics.set(now.as_ref().map(|(figures, open)| (figures, *open)));
     }
 
     fn set(&self, sitting: Result<Arc<Coordinator>, String>) {
@@ -79,11 +87,13 @@ impl Seat {
     pub async fn hold(self: Arc<Self>, place: Place, settings: Settings) -> Result<(), RegisterError> {
         let terms = settings.terms;
         let lease = Duration::from_millis(terms.lease_ms);
+        let errors = &settings.metrics.register_errors;
         loop {
             let begin = Instant::now();
-            let opening = place.clone();
+            let (opening, errors) = (place.clone(), errors.clone());
             let opened = blocking(move || {
-                let register = opening.open()?;
+                let register = opening.open().inspect_err(|error| counted::count(&errors, error))?;
+                let register: Arc<dyn Register> = Arc::new(Counted { register, errors });
                 let epoch = register.begin(lease)?;
                 Ok(epoch.map(|epoch| (register, epoch)))
             });

@@ -8,6 +8,7 @@ use bombproof_core::digest::Digest;
 use bombproof_core::id::{PatchIndex, RunId, SeriesId};
 use bombproof_core::submission::{Patches, Phase, Submission};
 use bombproof_core::target::{Build, TargetSpec, Toolchain};
+use bombproof_metrics::labels;
 use bombproof_store::register::{Entry, Register, RegisterError};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -103,6 +104,9 @@ impl Coordinator {
             Err(error) => Told::Over { phase: Phase::Failed, detail: error.to_string(), hint: String::new() },
         };
         if let Told::Over { phase, detail, .. } = &over {
+            if let Some(phase) = labels::Phase::of(*phase) {
+                self.settings.metrics.over.add(phase, 1);
+            }
             let why = if detail.is_empty() { String::new() } else { format!(": {detail}") };
             let name = phase.name();
             match phase {

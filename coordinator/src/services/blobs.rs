@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bombproof_core::access::Permission;
 use bombproof_core::blob::batch::ENTRY_BYTES;
 use bombproof_core::digest::BlobDigest;
+use bombproof_metrics::labels::Direction;
 use bombproof_proto::reapi::to_wire;
 use bombproof_proto::wire::RpcStatus;
 use bombproof_proto::wire::reapi::content_addressable_storage_server::ContentAddressableStorage;
@@ -138,12 +139,14 @@ fn keep(shared: &Shared, request: &batch_update_blobs_request::Request) -> Resul
     if found != expected {
         return Err(Status::invalid_argument(format!("the content is that of {found}, not of {expected}")));
     }
+    shared.bytes.add(Direction::In, request.data.len() as u64);
     shared.cas.put(&request.data).map(|_| ()).map_err(|error| from_cas(&error))
 }
 
 fn read(shared: &Shared, blob: &BlobDigest) -> batch_read_blobs_response::Response {
     let found = shared.get(blob).and_then(|found| found.ok_or_else(|| not_found(blob)));
     let status = Some(rpc(found.as_ref().err()));
+    shared.bytes.add(Direction::Out, found.as_ref().map_or(0, Vec::len) as u64);
     batch_read_blobs_response::Response {
         digest: Some(to_wire(blob)),
         data: found.unwrap_or_default(),

@@ -9,6 +9,7 @@ use bombproof_core::access::Permission;
 use bombproof_core::blob::name::{ReadName, WriteName};
 use bombproof_core::blob::upload::{Piece, Stream, UploadError};
 use bombproof_core::digest::{BlobDigest, BlobHasher};
+use bombproof_metrics::labels::Direction;
 use bombproof_proto::wire::bytestream::byte_stream_server::ByteStream;
 use bombproof_proto::wire::bytestream::{
     QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest, WriteResponse,
@@ -55,6 +56,7 @@ impl ByteStream for Service {
         let pieces = try_unfold((Arc::clone(&self.0), reading), |(shared, mut reading)| async move {
             let step = move |shared: &Shared| reading.next(shared).map(|piece| (piece, reading));
             let (piece, reading) = shared.on_disk(step).await?;
+            shared.bytes.add(Direction::Out, piece.as_ref().map_or(0, Vec::len) as u64);
             Ok(piece.map(|data| (ReadResponse { data }, (shared, reading))))
         });
         Ok(Response::new(pieces.boxed()))
@@ -132,6 +134,7 @@ impl Service {
 
     async fn append(&self, hold: &Arc<Hold>, bytes: Vec<u8>) -> Result<(), Status> {
         let hold = Arc::clone(hold);
+        self.0.bytes.add(Direction::In, bytes.len() as u64);
         self.0.on_disk(move |shared| shared.uploads.append(&hold, &bytes).map_err(|error| refused(&error))).await
     }
 

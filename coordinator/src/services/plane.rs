@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bombproof_core::digest::BlobDigest;
+use bombproof_metrics::BlobBytes;
 use bombproof_proto::reapi::from_wire;
 use bombproof_proto::wire::bytestream::byte_stream_server::ByteStreamServer;
 use bombproof_proto::wire::reapi::action_cache_server::ActionCacheServer;
@@ -74,6 +75,8 @@ pub(super) struct Shared {
     pub(super) actions: Arc<dyn ActionCache>,
     pub(super) uploads: Uploads,
     pub(super) limits: Limits,
+    /// Content that came and went.
+    pub(super) bytes: BlobBytes,
     instance: String,
     disk: Semaphore,
 }
@@ -101,7 +104,7 @@ impl BlobPlane {
     ) -> Result<Self, PlaneError> {
         let uploads = Uploads::new(uploads, &limits)?;
         let disk = Semaphore::new(limits.disk_operations);
-        Ok(Self { shared: Arc::new(Shared { cas, actions, uploads, limits, instance, disk }) })
+        Ok(Self { shared: Arc::new(Shared { cas, actions, uploads, limits, bytes: BlobBytes::default(), instance, disk }) })
     }
 
     /// The four services alone.
@@ -122,6 +125,11 @@ impl BlobPlane {
             .add_service(
                 ActionCacheServer::new(super::action_cache::Service(shared())).max_decoding_message_size(bytes),
             )
+    }
+
+    /// Content that came and went, since this value was made.
+    pub fn bytes(&self) -> &BlobBytes {
+        &self.shared.bytes
     }
 
     /// Forgets uploads that nobody goes on with. It is done with each new upload too; a server that is idle does it now and

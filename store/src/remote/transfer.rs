@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bombproof_core::blob::batch::Split;
 use bombproof_core::digest::BlobDigest;
+use bombproof_metrics::BlobBytes;
+use bombproof_metrics::labels::Direction;
 use futures::{StreamExt, TryStreamExt};
 
 use super::blobs::{AT_ONCE, RemoteBlobs, can_be, is_empty};
@@ -30,13 +32,14 @@ pub struct Transfer {
     tmp: PathBuf,
     down: Claims,
     up: Claims,
+    bytes: BlobBytes,
 }
 
 impl Transfer {
     /// Between this server and this store. Large blobs are received in the folder `tmp`, which should be on the file
     /// system of the store; it is made when it is needed.
     pub fn new(remote: RemoteBlobs, local: Arc<dyn Cas>, tmp: PathBuf) -> Self {
-        Self { remote, local, tmp, down: Claims::default(), up: Claims::default() }
+        Self { remote, local, tmp, down: Claims::default(), up: Claims::default(), bytes: BlobBytes::default() }
     }
 
     /// The store on this side.
@@ -47,6 +50,12 @@ impl Transfer {
     /// The server.
     pub fn remote(&self) -> &RemoteBlobs {
         &self.remote
+    }
+
+    /// The same transfer, whose content is counted there.
+    #[must_use]
+    pub fn counted(self, bytes: BlobBytes) -> Self {
+        Self { bytes, ..self }
     }
 
     /// Brings all these blobs into the local store, and holds them there.
@@ -129,6 +138,7 @@ impl Transfer {
     async fn receive_batch(&self, batch: Vec<BlobDigest>) -> Result<Vec<BlobDigest>, TransferError> {
         let asked: Vec<BlobDigest> = batch.iter().filter(|blob| !is_empty(blob)).copied().collect();
         let mut got = if asked.is_empty() { Vec::new() } else { self.remote.take(asked).await? };
+        self.bytes.add(Direction::In, got.iter().map(|(blob, _)| blob.size_bytes).sum());
         if let Some(empty) = batch.iter().find(|blob| is_empty(blob)) {
             got.push((*empty, Vec::new()));
         }
@@ -150,6 +160,7 @@ impl Transfer {
         if !self.remote.read_file(&blob, &path).await? {
             return Ok((blob, false));
         }
+        self.bytes.add(Direction::In, blob.size_bytes);
         self.on_disk(move |local| {
             local.put_file(&path)?;
             drop(folder);
@@ -192,6 +203,7 @@ impl Transfer {
         let traffic = Traffic { blobs: found.len() as u64, bytes };
         if !found.is_empty() {
             self.remote.give(found).await?;
+            self.bytes.add(Direction::Out, bytes);
         }
         Ok((traffic, lost))
     }
@@ -202,6 +214,7 @@ impl Transfer {
         };
         let name = PathBuf::from(blob.to_string());
         self.remote.write_open(&blob, file, &name).await?;
+        self.bytes.add(Direction::Out, blob.size_bytes);
         Ok((Traffic { blobs: 1, bytes: blob.size_bytes }, Vec::new()))
     }
 }

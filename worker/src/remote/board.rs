@@ -180,6 +180,11 @@ impl Board {
         }
     }
 
+    /// How many attempts run.
+    pub(super) fn running(&self) -> u64 {
+        self.running.len() as u64
+    }
+
     /// Something runs.
     pub(super) fn is_busy(&self) -> bool {
         !self.running.is_empty()

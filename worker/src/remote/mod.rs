@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use bombproof_core::farm::{Attempt, Standing};
 use bombproof_core::id::WorkerId;
+use bombproof_metrics::{BlobBytes, WorkerMetrics};
 use bombproof_proto::farm::{MESSAGE_BYTES, WireError, answer_from_wire, call_to_wire, wire};
 use bombproof_store::cas::{Cas, DiskCas};
 use bombproof_store::home::Home;
@@ -56,6 +57,10 @@ pub struct Settings {
     pub slots: usize,
     /// How long what runs may go on when it drains.
     pub grace: Duration,
+    /// What is counted of it.
+    pub metrics: WorkerMetrics,
+    /// Content that it gets and gives.
+    pub bytes: BlobBytes,
 }
 
 /// Why a worker ends before it is told to.
@@ -96,6 +101,7 @@ struct Serving {
     ends: mpsc::UnboundedSender<(Attempt, Ending)>,
     last_fault: String,
     name: WorkerId,
+    metrics: WorkerMetrics,
 }
 
 /// Serves a coordinator until `drain` turns true and everything is given back. A second time it turns true, nothing is
@@ -104,7 +110,7 @@ struct Serving {
 /// # Errors
 /// When it cannot serve at all, or should not any more.
 pub async fn serve(settings: Settings, mut drain: watch::Receiver<u32>) -> Result<(), RemoteWorkerError> {
-    let Settings { name, connection, home, launcher, slots, grace } = settings;
+    let Settings { name, connection, home, launcher, slots, grace, metrics, bytes } = settings;
     if !action::supported(launcher.level()) {
         return Err(RemoteWorkerError::Sandbox(launcher.level().name()));
     }
@@ -114,7 +120,7 @@ pub async fn serve(settings: Settings, mut drain: watch::Receiver<u32>) -> Resul
     let channel = connection.channel()?;
     let cas: Arc<dyn Cas> = Arc::new(DiskCas::at(home.cas()));
     let blobs = RemoteBlobs::new(&connection)?;
-    let transfer = Transfer::new(blobs.clone(), Arc::clone(&cas), home.cas().join("incoming"));
+    let transfer = Transfer::new(blobs.clone(), Arc::clone(&cas), home.cas().join("incoming")).counted(bytes);
     let jobs = match &launcher {
         Launcher::Here(_) => Jobs::new(slots),
         Launcher::Containers(_) => Jobs::shared(slots, &home),
@@ -133,6 +139,7 @@ pub async fn serve(settings: Settings, mut drain: watch::Receiver<u32>) -> Resul
         let (arch, version) = (&offer.arch, &offer.toolchain.version);
         info!(%arch, version, "{prefix} for {arch}: {version}");
     }
+    metrics.slots.set(slots as u64);
     let slots = u32::try_from(slots).unwrap_or(u32::MAX);
     let session = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let card = Card {
@@ -144,9 +151,12 @@ pub async fn serve(settings: Settings, mut drain: watch::Receiver<u32>) -> Resul
     };
     let names = Arc::new(trees::Names::open(&home.root().join("objects.names"), Arc::clone(&cas)));
     let client = WorkersClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES);
-    let runner = Arc::new(Runner { channel, transfer, compiles, launcher, jobs, home, names, runtime });
+    let counted = metrics.clone();
+    let runner =
+        Arc::new(Runner { channel, transfer, compiles, launcher, jobs, home, names, runtime, metrics: counted });
     let (ends, ended) = mpsc::unbounded_channel();
-    let mut serving = Serving { board: Board::new(card), runner, ended, ends, last_fault: String::new(), name };
+    let board = Board::new(card);
+    let mut serving = Serving { board, runner, ended, ends, last_fault: String::new(), name, metrics };
     serving.run(client, &mut drain, grace).await
 }
 
@@ -227,7 +237,9 @@ impl Serving {
                     }
                     tries = 0;
                     let answer = answer_from_wire(answer.into_inner())?;
+                    self.metrics.called(Some(answer.standing));
                     for (assignment, stopped) in self.board.take(&answer) {
+                        self.metrics.begun.add(1);
                         debug!(attempt = %assignment.attempt, job = %assignment.job.0.short(), "attempt {} begins", assignment.attempt);
                         let (runner, ends) = (Arc::clone(&self.runner), self.ends.clone());
                         tokio::spawn(async move {
@@ -242,6 +254,7 @@ impl Serving {
                             let _ = ends.send((attempt, ending));
                         });
                     }
+                    self.metrics.running.set(self.board.running());
                     if answer.standing == Standing::Replaced {
                         self.board.stop_all();
                         return Err(RemoteWorkerError::Replaced(self.name.clone()));
@@ -255,6 +268,7 @@ impl Serving {
                     Duration::from_millis(answer.call_within_ms)
                 }
                 Some(Err(status)) => {
+                    self.metrics.called(None);
                     if refuses(&status) {
                         return Err(RemoteWorkerError::Refused(status.message().to_owned()));
                     }
@@ -284,11 +298,13 @@ impl Serving {
 
     fn note(&mut self, attempt: Attempt, ending: Ending) {
         if let Ending::Trouble(trouble) = &ending {
+            self.metrics.in_trouble.add(trouble.into(), 1);
             self.last_fault = trouble.describe();
             warn!(%attempt, fault = self.last_fault, "attempt {attempt} gave no answer: {}", self.last_fault);
         }
         debug!(%attempt, "attempt {attempt} has ended");
         self.board.end(attempt, ending);
+        self.metrics.running.set(self.board.running());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bombproof_core::action::Action;
 use bombproof_core::digest::{BlobDigest, DigestBuilder};
@@ -11,6 +12,8 @@ use bombproof_core::order::{Done, Order, Purpose, Step, action_job};
 use bombproof_core::outcome::{Audited, Outcome, StateResult, Trouble};
 use bombproof_core::plan::alike::{Alike, Parts};
 use bombproof_core::target::Build;
+use bombproof_metrics::WorkerMetrics;
+use bombproof_metrics::labels::Kind;
 use bombproof_proto::farm::{MAX_JSON_BYTES, MESSAGE_BYTES, from_json, to_json, wire};
 use bombproof_store::cas::PinGuard;
 use bombproof_store::home::Home;
@@ -46,6 +49,7 @@ pub(super) struct Runner {
     pub(super) home: Home,
     pub(super) names: Arc<Names>,
     pub(super) runtime: Handle,
+    pub(super) metrics: WorkerMetrics,
 }
 
 fn internal(error: impl std::fmt::Display) -> Trouble {
@@ -93,14 +97,23 @@ impl Runner {
     }
 
     async fn carry_out(&self, assignment: &Assignment, cancel: watch::Receiver<bool>) -> Result<BlobDigest, Trouble> {
-        let done = match self.order(assignment.job).await? {
+        let begin = Instant::now();
+        let order = self.order(assignment.job).await?;
+        let kind = match &order {
+            Order::Action(_) => Kind::Action,
+            Order::Step(_) => Kind::Step,
+        };
+        let done = match order {
             Order::Action(action) => {
                 let _held = self.fetch_inputs(&action).await?;
                 Done::Action(self.compiles.actions.run(&action, cancel.clone()).await?)
             }
             Order::Step(step) => self.step(&step, assignment, cancel.clone()).await?,
         };
-        self.give(&done, cancel).await
+        let given = self.give(&done, cancel).await?;
+        self.metrics.answered.add((kind, (&done).into()), 1);
+        self.metrics.took.observe(kind, begin.elapsed().as_secs_f64());
+        Ok(given)
     }
 
     /// What a job is.

@@ -9,6 +9,7 @@ use crate::outcome::Trouble;
 use crate::target::Arch;
 
 mod faults;
+mod figures;
 mod leases;
 mod model;
 mod sharing;
