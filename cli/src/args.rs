@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Coordinator(CoordinatorArgs),
     /// Run a worker of a farm: builds what a coordinator says
     Worker(WorkerArgs),
+    /// Say which protocol this program speaks, and whether coordinators take it: needs no token
+    Protocol(ReachArgs),
     /// Make certificates and tokens for a farm
     #[command(subcommand)]
     Pki(PkiCommand),

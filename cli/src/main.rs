@@ -104,6 +104,7 @@ fn run(command: Command) -> Result<u8, Fail> {
         Command::Reproduce(args) => reproduce::run(&home, &args),
         Command::Doctor(args) => doctor::run(&home, &args),
         Command::Cache(command) => cache::run(&home, &command),
+        Command::Protocol(reach) => farm::protocol(&reach),
         Command::Pki(command) => pki::run(&command),
     }
 }

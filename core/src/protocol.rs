@@ -35,9 +35,40 @@ pub fn accept(said: &str) -> Result<u32, String> {
     Ok(theirs)
 }
 
+/// Whether a coordinator that takes these versions takes what this program speaks.
+///
+/// # Errors
+/// In words: which side is to be upgraded.
+pub fn goes_with(newest: u32, oldest: u32) -> Result<(), String> {
+    if VERSION > newest {
+        Err(format!("this program speaks {VERSION}: upgrade the coordinator first"))
+    } else if VERSION < oldest {
+        Err(format!("this program speaks {VERSION}: upgrade it"))
+    } else {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_coordinator_takes_what_lies_between_its_oldest_and_its_newest() {
+        for (newest, oldest, said) in [
+            (VERSION, VERSION, None),
+            (VERSION + 1, VERSION, None),
+            (VERSION, OLDEST, None),
+            (VERSION - 1, VERSION - 1, Some("upgrade the coordinator first")),
+            (VERSION + 2, VERSION + 1, Some("upgrade it")),
+            (0, 0, Some("upgrade the coordinator first")),
+            (u32::MAX, u32::MAX, Some("upgrade it")),
+        ] {
+            let found = goes_with(newest, oldest);
+            assert_eq!(found.is_err(), said.is_some(), "{newest} {oldest}");
+            assert!(said.is_none_or(|said| found.is_err_and(|it| it.contains(said))), "{newest} {oldest}");
+        }
+    }
 
     #[test]
     fn neighbouring_versions_go_together() {

@@ -35,6 +35,9 @@ pub mod wire {
     tonic::include_proto!("bombproof.farm.v1");
 }
 
+/// What the services and messages are, as a `FileDescriptorSet`: for clients that ask.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/farm.descriptors"));
+
 /// The version of what workers and coordinators say to each other.
 pub const VERSION: u32 = 1;
 /// Longest name of a worker, a user, a repository, in bytes.

@@ -2,6 +2,7 @@
 
 mod ask;
 mod submit;
+mod version;
 mod watch;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use crate::fail::{CLEAN, Fail};
 use crate::say;
 
 pub(crate) use ask::{cancel, explain, list, report, status};
+pub(crate) use version::protocol;
 
 /// When one of several coordinators ends, another one leads within this time.
 const FIND_LEADER: Duration = Duration::from_secs(30);

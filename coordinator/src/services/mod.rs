@@ -5,6 +5,7 @@
 //! `ActionCache` over the store's own traits. Beside it is `farm.proto`: [`series`] for users, [`workers`], [`trees`] and
 //! [`manifests`] for workers.
 
+mod about;
 mod action_cache;
 pub mod auth;
 mod blobs;
@@ -83,13 +84,13 @@ pub(crate) fn chunks(bytes: Vec<u8>) -> Messages<wire::Chunk> {
 pub const FARM_SERVICES: [&str; 4] =
     ["bombproof.farm.v1.Series", "bombproof.farm.v1.Workers", "bombproof.farm.v1.Trees", "bombproof.farm.v1.Manifests"];
 
-/// Adds the services of a farm, with limits on what they take and give.
+/// Adds the services of a farm, with limits on what they take and give; and what a client asks that wants to know which services there are.
 pub fn add_farm(routes: Routes, seat: &Arc<Seat>, explain: series::Explain) -> Routes {
     let series = series::SeriesService::new(Arc::clone(seat), explain);
     let workers = workers::WorkersService::new(Arc::clone(seat));
     let trees = trees::TreesService::new(Arc::clone(seat));
     let manifests = manifests::ManifestsService::new(Arc::clone(seat));
-    routes
+    about::add_to(routes)
         .add_service(
             wire::series_server::SeriesServer::new(series)
                 .max_decoding_message_size(MESSAGE_BYTES)

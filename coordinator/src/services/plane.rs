@@ -104,7 +104,9 @@ impl BlobPlane {
     ) -> Result<Self, PlaneError> {
         let uploads = Uploads::new(uploads, &limits)?;
         let disk = Semaphore::new(limits.disk_operations);
-        Ok(Self { shared: Arc::new(Shared { cas, actions, uploads, limits, bytes: BlobBytes::default(), instance, disk }) })
+        Ok(Self {
+            shared: Arc::new(Shared { cas, actions, uploads, limits, bytes: BlobBytes::default(), instance, disk }),
+        })
     }
 
     /// The four services alone.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests: helpers of them too")]
 #![allow(clippy::print_stderr, reason = "what could not be tested is said")]
 
+mod about;
 mod access;
 mod actions;
 mod blobs;

@@ -10,6 +10,8 @@ use super::Permission::{self, ReadBlobs, ReadSeries, Submit, Work, WriteActions,
 pub enum Needs {
     /// Whoever reaches the server may.
     Nothing,
+    /// Whoever has a role may, whatever it is.
+    Known,
     /// That.
     Permission(Permission),
 }
@@ -20,11 +22,15 @@ const fn to(permission: Permission) -> Needs {
 
 /// Every call that a coordinator answers.
 ///
-/// Which blobs are there tells about their content as reading them does. Cancelling one's own series needs what giving it
+/// Somebody who is not known is told whether the server is healthy and which version of the protocol it speaks, so that he can find out why he is
+/// refused; not what else there is to call. /// Which blobs are there tells about their content as reading them does. Cancelling one's own series needs what giving it
 /// needs; to cancel those of others needs more, which depends on the series and is asked where that is known.
 pub const CALLS: &[(&str, Needs)] = &[
     ("/grpc.health.v1.Health/Check", Needs::Nothing),
     ("/grpc.health.v1.Health/Watch", Needs::Nothing),
+    ("/bombproof.farm.v1.About/Version", Needs::Nothing),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Needs::Known),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Needs::Known),
     ("/bombproof.farm.v1.Series/Have", to(Submit)),
     ("/bombproof.farm.v1.Series/Submit", to(Submit)),
     ("/bombproof.farm.v1.Series/Cancel", to(Submit)),
@@ -77,9 +83,14 @@ mod tests {
         assert_eq!(calls_of(Role::Read), reads);
         assert_eq!(calls_of(Role::Submit), [&gives[..], &reads[..]].concat());
         assert_eq!(calls_of(Role::Admin), calls_of(Role::Submit), "an admin may do nothing that workers are for");
-        let open = CALLS.iter().filter(|(_, needs)| *needs == Needs::Nothing).count();
-        assert_eq!(calls_of(Role::Worker).len() + calls_of(Role::Submit).len() + open, CALLS.len());
-        assert_eq!(open, 2, "health alone");
+        let of = |wanted: Needs| CALLS.iter().filter(move |(_, needs)| *needs == wanted).map(|(path, _)| *path);
+        let open: Vec<&str> = of(Needs::Nothing).collect();
+        let version = "/bombproof.farm.v1.About/Version";
+        assert_eq!(open, ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", version]);
+        let known: Vec<&str> = of(Needs::Known).collect();
+        assert!(known.iter().all(|path| path.ends_with(".ServerReflection/ServerReflectionInfo")), "{known:?}");
+        let roles = calls_of(Role::Worker).len() + calls_of(Role::Submit).len();
+        assert_eq!(roles + open.len() + known.len(), CALLS.len());
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct Connection {
     token: Option<String>,
     tls: Option<Tls>,
     retry: Retry,
+    /// Which version we speak is not said.
+    silent: bool,
 }
 
 impl fmt::Debug for Connection {
@@ -62,7 +64,7 @@ impl Connection {
     pub fn to(url: &str) -> Self {
         let urls: Vec<&str> = url.split(',').map(|url| url.trim().trim_end_matches('/')).collect();
         let url = urls.join(",");
-        Self { url, instance: String::new(), token: None, tls: None, retry: Retry::default() }
+        Self { url, instance: String::new(), token: None, tls: None, retry: Retry::default(), silent: false }
     }
 
     /// Which store of the server; empty by default.
@@ -87,6 +89,12 @@ impl Connection {
     #[must_use]
     pub fn retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
+    }
+
+    /// Each server by itself, to be asked what it is: without saying who asks, or which version we speak, which it may refuse.
+    pub fn each(&self) -> Vec<Self> {
+        let one = |url: &str| Self { url: url.to_owned(), token: None, silent: true, ..self.clone() };
+        self.url.split(',').map(one).collect()
     }
 
     /// How many servers there are.
@@ -125,7 +133,7 @@ impl Connection {
             }
         };
         let first = channels.remove(0);
-        Ok(InterceptedService::new(Several::new(first, channels), Bearer(bearer)))
+        Ok(InterceptedService::new(Several::new(first, channels), Bearer { token: bearer, silent: self.silent }))
     }
 
     /// A channel to one of the servers.
@@ -188,7 +196,10 @@ fn is_loopback(host: &str) -> bool {
 
 /// Puts our token, and the version that we speak, into each request.
 #[derive(Clone)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
+pub struct Bearer {
+    token: Option<MetadataValue<Ascii>>,
+    silent: bool,
+}
 
 impl fmt::Debug for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -198,10 +209,12 @@ impl fmt::Debug for Bearer {
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
+        if let Some(token) = &self.token {
             request.metadata_mut().insert("authorization", token.clone());
         }
-        request.metadata_mut().insert(protocol::HEADER, MetadataValue::from(protocol::VERSION));
+        if !self.silent {
+            request.metadata_mut().insert(protocol::HEADER, MetadataValue::from(protocol::VERSION));
+        }
         Ok(request)
     }
 }
@@ -209,6 +222,19 @@ impl Interceptor for Bearer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_is_can_be_asked_without_saying_who_asks() {
+        let connection = Connection::to("http://127.0.0.1:1, http://127.0.0.1:2/").token(Some("secret".to_owned()));
+        let each = connection.each();
+        assert_eq!(each.iter().map(Connection::url).collect::<Vec<_>>(), ["http://127.0.0.1:1", "http://127.0.0.1:2"]);
+        assert!(each.iter().all(|one| one.token.is_none() && one.silent));
+        let said = |silent| {
+            let request = Bearer { token: None, silent }.call(Request::new(())).unwrap();
+            request.metadata().contains_key(protocol::HEADER)
+        };
+        assert_eq!((said(true), said(false)), (false, true));
+    }
 
     #[tokio::test]
     async fn addresses_that_cannot_be_used_are_refused_with_what_to_do() {
