@@ -32,7 +32,8 @@ impl<'a> Farm<'a> {
         let mut command = ground.bombproof(&["coordinator", "--listen", "127.0.0.1:0", "--home", "coordinator"]);
         let coordinator = Process::start(command.args(more), ground.path().join("coordinator.log"));
         let url = format!("http://{}", said_after(&coordinator, "listening on "));
-        let mut command = ground.bombproof(&["worker", "--coordinator", &url, "--name", "one", "--home", "home-one"]);
+        let mut command =
+            ground.bombproof(&["worker", "--coordinator", &url, "--name", "builder-7", "--home", "home-one"]);
         command.args(["--slots", "1", "--sandbox", "namespaces", "--metrics", "127.0.0.1:0"]);
         let worker = Process::start(&mut command, ground.path().join("one.log"));
         Self { ground, coordinator, worker, url }
@@ -112,7 +113,7 @@ fn figures_say_what_a_farm_did_and_hold_no_names() {
     assert!(way(&after, "in") > 0.0);
     assert_eq!(way(&after, "in"), way(&worker, "out"), "what one gave the other got");
     for page in [&after, &worker] {
-        for name in ["one\"", "main", "notes", ground.path().to_str().unwrap()] {
+        for name in ["builder-7", "base", "main", "notes", ground.path().to_str().unwrap()] {
             assert!(!page.contains(name), "{name}: {page}");
         }
     }

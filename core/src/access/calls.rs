@@ -22,8 +22,10 @@ const fn to(permission: Permission) -> Needs {
 
 /// Every call that a coordinator answers.
 ///
-/// Somebody who is not known is told whether the server is healthy and which version of the protocol it speaks, so that he can find out why he is
-/// refused; not what else there is to call. /// Which blobs are there tells about their content as reading them does. Cancelling one's own series needs what giving it
+/// Somebody who is not known is told whether the server is healthy and which versions of the protocol it takes, to find out why
+/// he is refused; not what else there is to call.
+///
+/// Which blobs are there tells about their content as reading them does. Cancelling one's own series needs what giving it
 /// needs; to cancel those of others needs more, which depends on the series and is asked where that is known.
 pub const CALLS: &[(&str, Needs)] = &[
     ("/grpc.health.v1.Health/Check", Needs::Nothing),
