@@ -16,6 +16,12 @@ use thiserror::Error;
 /// A marker that names more trees than this is not worth comparing: the tree is made from nothing.
 const MOST_TREES: usize = 16;
 
+/// A tree that is made from nothing is written by so many threads: git unpacks with one alone, and takes as long as writing does.
+const AT_ONCE: usize = 4;
+
+/// Fewer files than this are not worth a thread.
+const WORTH_A_THREAD: usize = 2_000;
+
 /// A tree could not be laid out.
 #[derive(Debug, Error)]
 pub enum MoveError {
@@ -176,6 +182,28 @@ impl SourceTree {
             .filter_map(|change| Some((change.path.as_str(), change.entry.as_ref()?)))
             .filter(|(_, entry)| entry.mode != FileMode::Gitlink)
             .collect();
+        let parts = if fresh { AT_ONCE.min(1 + entries.len() / WORTH_A_THREAD) } else { 1 };
+        let written: Vec<Result<Vec<String>, MoveError>> = std::thread::scope(|scope| {
+            let parts = entries.chunks(entries.len().div_ceil(parts).max(1));
+            let parts: Vec<_> = parts.map(|part| scope.spawn(move || self.write_part(source, part, fresh))).collect();
+            let ended = parts.into_iter().map(std::thread::ScopedJoinHandle::join);
+            ended.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        for part in written {
+            moved.added_or_removed.extend(part?);
+        }
+        moved.paths = changes.iter().map(|change| change.path.clone()).collect();
+        Ok(moved)
+    }
+
+    /// Writes these files; gives those that were not there, unless the tree is `fresh`.
+    fn write_part(
+        &self,
+        source: &dyn TreeSource,
+        entries: &[(&str, &Entry)],
+        fresh: bool,
+    ) -> Result<Vec<String>, MoveError> {
+        let mut added = Vec::new();
         let blobs: Vec<Oid> = entries.iter().map(|(_, entry)| entry.blob.clone()).collect();
         let mut next = entries.iter();
         let mut problem = None;
@@ -190,7 +218,7 @@ impl SourceTree {
                 return Err(TreeError::Unreadable { detail });
             }
             if !fresh && std::fs::symlink_metadata(&full).is_err() {
-                moved.added_or_removed.push((*path).to_owned());
+                added.push((*path).to_owned());
             }
             put(&full, entry.mode, content, fresh).map_err(|error| {
                 let detail = error.to_string();
@@ -202,8 +230,7 @@ impl SourceTree {
             return Err(problem);
         }
         read?;
-        moved.paths = changes.iter().map(|change| change.path.clone()).collect();
-        Ok(moved)
+        Ok(added)
     }
 }
 
