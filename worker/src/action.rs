@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bombproof_core::action::{Action, ActionResult, InputFile, InputTree, OutputFile};
 use bombproof_core::digest::Digest;
@@ -125,7 +125,7 @@ impl Actions {
         beside.get(beside.len() / 2).copied()
     }
 
-    /// Runs an action when a job is free. Its outputs are in the store when it returns.
+    /// Runs an action; its inputs are laid out before a job is free for it. Its outputs are in the store when it returns.
     ///
     /// # Errors
     /// When there is no answer: a blob is missing, the sandbox, the disk, a kill, the time limit.
@@ -133,7 +133,6 @@ impl Actions {
         if action.folder != "out" {
             return Err(Trouble::Internal { detail: format!("no action runs in '{}'", action.folder) });
         }
-        let Some(_job) = self.jobs.take(cancel.clone()).await else { return Err(Trouble::Interrupted) };
         let begin = Instant::now();
         let slot = self.slot()?;
         let (cas, inputs, launcher) = (Arc::clone(&self.cas), action.inputs.clone(), self.launcher.clone());
@@ -150,12 +149,11 @@ impl Actions {
         let inputs = action.outputs.iter().map(|path| (path.as_str(), action.inputs.get(&format!("out/{path}"))));
         let changed: Vec<(&str, InputFile)> = inputs.filter_map(|(path, file)| Some((path, *file?))).collect();
         let run = Run { argv: &action.argv, env: &action.env, outputs: &action.outputs, changed: &changed };
-        let result = self.run_in(&view, &slot.lease.path().join("run"), run, cancel).await;
+        let ended = self.run_with(&view, &slot.lease.path().join("run"), run, Some(&self.jobs), cancel).await;
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
-        if let Ok(result) = &result {
-            self.note_beside(begin, result);
-        }
-        result
+        let (result, waited) = ended?;
+        self.note_beside(begin + waited, &result);
+        Ok(result)
     }
 
     /// Runs a command in a view, without waiting for a job; `scratch` is a folder that nobody else uses.
@@ -169,6 +167,19 @@ impl Actions {
         run: Run<'_>,
         cancel: watch::Receiver<bool>,
     ) -> Result<ActionResult, Trouble> {
+        self.run_with(view, scratch, run, None, cancel).await.map(|(result, _)| result)
+    }
+
+    /// Runs a command in a view; where `jobs` are given it waits for one of them, when all is ready for the command. Says also how long
+    /// that was.
+    async fn run_with(
+        &self,
+        view: &View,
+        scratch: &Path,
+        run: Run<'_>,
+        jobs: Option<&Jobs>,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<(ActionResult, Duration), Trouble> {
         let (upper, work, mount_point, log_file) =
             (scratch.join("upper"), scratch.join("work"), scratch.join("root"), scratch.join("log"));
         for folder in [&upper, &work] {
@@ -209,7 +220,14 @@ impl Actions {
             mount_point,
         };
         let log = File::create(&log_file).map_err(disk("the log"))?;
+        let begin = Instant::now();
+        let job = match jobs {
+            Some(jobs) => Some(jobs.take(cancel.clone()).await.ok_or(Trouble::Interrupted)?),
+            None => None,
+        };
+        let waited = begin.elapsed();
         let end = self.launcher.run(&spec, &log, None, cancel).await;
+        drop(job);
         let (exit, usage) = end?.exited(ACTION_LIMIT_S)?;
         let stderr = std::fs::read(&log_file).map_err(disk("the log"))?;
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
@@ -229,7 +247,7 @@ impl Actions {
         }
         // A compile that fails leaves its dependency list, and nothing else.
         let outputs = self.collect(&upper, run.outputs)?;
-        Ok(ActionResult { exit, outputs, stderr, cpu_us: usage.cpu_us, wall_us: usage.wall_us })
+        Ok((ActionResult { exit, outputs, stderr, cpu_us: usage.cpu_us, wall_us: usage.wall_us }, waited))
     }
 
     fn collect(&self, upper: &Path, declared: &[String]) -> Result<Vec<OutputFile>, Trouble> {

@@ -37,11 +37,33 @@ struct State {
     waiting: usize,
     /// Threads that read tokens; one may have a token that nobody waits for any more.
     reading: usize,
+    /// Tokens beyond the count, for jobs that are wide.
+    wide: usize,
+    /// Of these, those whose job has ended: whoever takes a token next takes them away.
+    owed: usize,
+    /// How many jobservers there were before this one.
+    era: u64,
 }
 
 impl State {
+    /// Whether a token that was just taken is one too many; it is to be forgotten then.
+    fn takes_away(&mut self) -> bool {
+        let owed = self.owed > 0;
+        if owed {
+            self.owed -= 1;
+            self.wide -= 1;
+        }
+        owed
+    }
+
+    /// Makes the tokens as many as they should be. Nobody may have one.
+    fn settle(&mut self, count: usize) -> std::io::Result<()> {
+        (self.wide, self.owed) = (0, 0);
+        self.tokens.settle(count)
+    }
+
     fn of(tokens: Tokens) -> Arc<Mutex<Self>> {
-        Arc::new(Mutex::new(Self { tokens, held: 0, waiting: 0, reading: 0 }))
+        Arc::new(Mutex::new(Self { tokens, held: 0, waiting: 0, reading: 0, wide: 0, owed: 0, era: 0 }))
     }
 }
 
@@ -88,6 +110,8 @@ pub struct Job<'a> {
     jobs: &'a Jobs,
     tokens: Tokens,
     token: Option<Taken>,
+    /// The jobserver to which it gave a token more.
+    wide: Option<u64>,
 }
 
 impl NamedPipe {
@@ -116,6 +140,17 @@ impl NamedPipe {
 }
 
 impl Tokens {
+    /// Adds a token.
+    fn add(&self) -> std::io::Result<()> {
+        match self {
+            Self::Pipe(client) => client.release_raw(),
+            Self::Named(pipe) => {
+                let mut file = pipe.file.as_ref().ok_or(std::io::ErrorKind::NotFound)?;
+                file.write_all(b"+")
+            }
+        }
+    }
+
     /// Waits for a token.
     fn take(&self) -> std::io::Result<Taken> {
         match self {
@@ -200,11 +235,11 @@ impl Jobs {
 
     /// Waits for a free job; `None`: `cancel` came first, or the jobserver cannot be read.
     pub async fn take(&self, mut cancel: watch::Receiver<bool>) -> Option<Job<'_>> {
-        let tokens = {
+        let (tokens, era) = {
             let mut state = self.state();
             state.waiting += 1;
             state.reading += 1;
-            state.tokens.clone()
+            (state.tokens.clone(), state.era)
         };
         let _waits = Waits(self);
         let (send, mut receive) = tokio::sync::oneshot::channel();
@@ -212,24 +247,31 @@ impl Jobs {
         // A thread of its own: reading the pipe cannot be stopped, and nobody shall wait for it at the end. A token that
         // comes too late goes back when it is dropped.
         std::thread::spawn(move || {
-            let token = waiting.take();
-            // Under the lock, so that whoever counts sees the token here or there.
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.reading -= 1;
-            drop(send.send(token));
+            loop {
+                let token = waiting.take();
+                // Under the lock, so that whoever counts sees the token here or there.
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                if state.era == era && token.is_ok() && state.takes_away() {
+                    drop(token.map(Taken::forget));
+                    continue;
+                }
+                state.reading -= 1;
+                drop(send.send(token));
+                return;
+            }
         });
         loop {
             tokio::select! {
                 token = &mut receive => {
                     let token = token.ok()?.ok()?;
                     self.state().held += 1;
-                    return Some(Job { jobs: self, tokens, token: Some(token) });
+                    return Some(Job { jobs: self, tokens, token: Some(token), wide: None });
                 }
                 () = async { let _ = cancel.wait_for(|stop| *stop).await; } => return None,
                 () = tokio::time::sleep(LOST) => {
-                    let state = self.state();
-                    if state.held == 0 {
-                        let _ = tokens.settle(self.count);
+                    let mut state = self.state();
+                    if state.held == 0 && state.era == era {
+                        let _ = state.settle(self.count);
                     }
                 }
             }
@@ -251,10 +293,22 @@ impl Job<'_> {
         &self.tokens
     }
 
+    /// Has one job more than there are, as long as this one lasts, unless another job has: for a make whose compiles are
+    /// handed over. They wait for the sandbox and the disk for a tenth of their time, and a processor would wait with them.
+    pub fn widen(&mut self) {
+        let mut state = self.jobs.state();
+        if state.wide == 0 && self.tokens.add().is_ok() {
+            state.wide = 1;
+            self.wide = Some(state.era);
+        }
+    }
+
     /// The make was killed, and the tokens that it held are gone: later ones use a new jobserver.
     pub fn lost(mut self) {
         if let Ok(fresh) = self.jobs.fresh() {
-            self.jobs.state().tokens = fresh;
+            let mut state = self.jobs.state();
+            (state.tokens, state.wide, state.owed) = (fresh, 0, 0);
+            state.era += 1;
         }
         if let Some(token) = self.token.take() {
             token.forget();
@@ -267,9 +321,12 @@ impl Drop for Job<'_> {
         drop(self.token.take());
         let mut state = self.jobs.state();
         state.held -= 1;
+        if self.wide == Some(state.era) && state.wide > state.owed {
+            state.owed += 1;
+        }
         if (state.held, state.waiting, state.reading) == (0, 0, 0) {
             // At worst it is done by the next one who waits in vain.
-            let _ = state.tokens.settle(self.jobs.count);
+            let _ = state.settle(self.jobs.count);
         }
     }
 }
@@ -329,6 +386,31 @@ mod tests {
         };
         let (job, ()) = tokio::join!(tokio::time::timeout(LOST * 5, waiting), gone);
         assert!(job.unwrap().is_some());
+    }
+
+    /// A wide job has one more, which is gone after it although others wait all the time.
+    async fn wide(jobs: &Jobs) {
+        let (_stop, cancel) = watch::channel(false);
+        let mut wide = jobs.take(cancel.clone()).await.unwrap();
+        wide.widen();
+        wide.widen();
+        let second = jobs.take(cancel.clone()).await.unwrap();
+        let third = jobs.take(cancel.clone()).await.unwrap();
+        let none = async || tokio::time::timeout(Duration::from_millis(100), jobs.take(cancel.clone())).await.is_err();
+        assert!(none().await, "one more, and not two");
+        drop(wide);
+        assert!(none().await, "the one that came back was too many");
+        drop(second);
+        let _fourth = jobs.take(cancel.clone()).await.unwrap();
+        assert!(none().await);
+        drop(third);
+    }
+
+    #[tokio::test]
+    async fn a_wide_job_has_one_more() {
+        let folder = tempfile::tempdir().unwrap();
+        wide(&Jobs::new(2).unwrap()).await;
+        wide(&Jobs::shared(2, &Home::at(folder.path())).unwrap()).await;
     }
 
     #[tokio::test]

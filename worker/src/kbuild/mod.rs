@@ -293,7 +293,7 @@ pub(crate) async fn configure(
     beneath::write(&folders.host("log"), JOURNAL, b"").map_err(disk("the journal"))?;
     let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel, shims: false };
     let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
-    let derived = runner.derive(&roots, false).await?;
+    let derived = runner.derive(&roots, "cfg", false).await?;
     let said = Table::config_findings(&runner.log_text()?, &roots.source, &roots);
     Ok(match derived {
         Ok(derived) => Configured {
@@ -444,15 +444,15 @@ impl Runner<'_> {
     }
 
     /// Derives the configuration of the state: base config, fragments, `olddefconfig`. Fails where it is the source that does.
-    /// Where nothing that Kconfig reads changed since that was done last, that holds.
-    async fn derive(&self, roots: &Roots, first: bool) -> Result<Result<Derived, Failure>, Trouble> {
+    /// Where nothing that Kconfig reads changed since that was done last, that holds. `place` is the folder in which it is done.
+    async fn derive(&self, roots: &Roots, place: &str, first: bool) -> Result<Result<Derived, Failure>, Trouble> {
         if let Some(known) = self.derived_before() {
             self.say("the configuration was derived before, and no file that has a say in it changed since:")?;
             self.append(&known.log)?;
             return Ok(Ok(known));
         }
         let begin = self.log_text()?.len();
-        let cfg = self.folders.host("cfg");
+        let cfg = self.folders.host(place);
         let _ = std::fs::remove_file(cfg.join(DOT_CONFIG));
         let mut asked = Config::new();
         let failed = |goal: &str, log: &str| {
@@ -472,7 +472,7 @@ impl Runner<'_> {
                 asked.extend(config::read(&file.text));
             }
             BaseConfig::Goal(goal) => {
-                if self.make("cfg", std::slice::from_ref(goal), &[]).await? != 0 {
+                if self.make(place, std::slice::from_ref(goal), &[]).await? != 0 {
                     let log = self.log_text()?;
                     if log.contains("No rule to make target") || log.contains("Can't find default configuration") {
                         let detail =
@@ -499,10 +499,10 @@ impl Runner<'_> {
             asked.extend(config::read(&fragment.text));
         }
         beneath::write(&cfg, DOT_CONFIG, text.as_bytes()).map_err(disk("the configuration"))?;
-        if self.make("cfg", &["olddefconfig".to_owned()], &[]).await? != 0 {
+        if self.make(place, &["olddefconfig".to_owned()], &[]).await? != 0 {
             // Kconfig as it was before Linux 3.7, and is in busybox: the defaults are taken by answering nothing.
             let unknown = |line: &str| line.contains("No rule to make target 'olddefconfig'");
-            if !self.log_text()?.lines().any(unknown) || self.make_by_defaults("cfg", "oldconfig").await? != 0 {
+            if !self.log_text()?.lines().any(unknown) || self.make_by_defaults(place, "oldconfig").await? != 0 {
                 return Ok(Err(failed("olddefconfig", &self.log_text()?)));
             }
         }
@@ -530,7 +530,9 @@ impl Runner<'_> {
 
     /// Derives the configuration of the state for the build folder. Gives the failure, if it is one of the source.
     async fn configure(&self, roots: &Roots, memory: &mut Memory, first: bool) -> Result<Option<Failure>, Trouble> {
-        let derived = match self.derive(roots, first).await? {
+        // In an empty build folder: its make needs the programs of Kconfig too.
+        let place = if memory.built.is_none() { "out" } else { "cfg" };
+        let derived = match self.derive(roots, place, first).await? {
             Ok(derived) => derived,
             Err(failure) => return Ok(Some(failure)),
         };
@@ -632,7 +634,12 @@ impl Runner<'_> {
         };
         let log = File::options().create(true).append(true).open(&self.attempt.log).map_err(disk("the log"))?;
         // The first job of every make is its own; the tokens are for the others.
-        let Some(jobs) = self.worker.jobs.take(self.cancel.clone()).await else { return Err(Trouble::Interrupted) };
+        let Some(mut jobs) = self.worker.jobs.take(self.cancel.clone()).await else {
+            return Err(Trouble::Interrupted);
+        };
+        if self.shims {
+            jobs.widen();
+        }
         let end = self.worker.launcher.run(&spec, &log, Some(jobs.tokens()), self.cancel.clone()).await;
         match end?.exited(self.attempt.timeout_s) {
             Ok((code, _)) => Ok(code),

@@ -128,20 +128,31 @@ struct Look<'a> {
     resolver: &'a Resolver,
     /// Whether a folder of the build folder is there.
     folders: RefCell<HashMap<String, bool>>,
+    /// Whether a file of the build folder is there: hundreds of headers include the same ones.
+    files: RefCell<HashMap<String, bool>>,
 }
 
 impl<'a> Look<'a> {
     fn new(resolver: &'a Resolver) -> Self {
-        Self { resolver, folders: RefCell::default() }
+        Self { resolver, folders: RefCell::default(), files: RefCell::default() }
     }
 
     fn is_there(&self, place: &str) -> bool {
         match place.split_once('/') {
             Some(("src", path)) => self.resolver.is_in_source(path),
-            Some(("out", path)) => self.has_folder_of(path) && self.resolver.output.join(path).is_file(),
+            Some(("out", path)) => self.has_folder_of(path) && self.has_file(path),
             // A folder of the toolchain: it does not change without the toolchain's digest.
             Some(_) | None => false,
         }
+    }
+
+    fn has_file(&self, path: &str) -> bool {
+        if let Some(known) = self.files.borrow().get(path) {
+            return *known;
+        }
+        let known = self.resolver.output.join(path).is_file();
+        self.files.borrow_mut().insert(path.to_owned(), known);
+        known
     }
 
     fn has_folder_of(&self, path: &str) -> bool {
