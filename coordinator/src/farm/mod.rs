@@ -4,8 +4,11 @@
 //! report of a farm is that of one machine by construction. What a series needs to be begun again is in the register before its
 //! user hears of it; a coordinator that starts takes up every series that is not over.
 
+mod accept;
 mod counted;
 mod executor;
+#[cfg(test)]
+pub(crate) mod ground;
 mod incoming;
 mod leader;
 mod live;
@@ -16,14 +19,14 @@ mod series;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bombproof_core::farm::Config;
 use bombproof_core::id::{RunId, SeriesId, UserId};
 use bombproof_core::kbuild::roots::Roots;
-use bombproof_core::quota::{Counted, Quota};
+use bombproof_core::quota::Quota;
 use bombproof_core::reign::Terms;
-use bombproof_core::submission::{Patches, Phase, Submission, VERSION};
+use bombproof_core::submission::Phase;
 use bombproof_metrics::FarmMetrics;
 use bombproof_store::home::Home;
 use bombproof_store::manifests::{FileManifests, Manifests};
@@ -102,8 +105,7 @@ pub struct Coordinator {
     runs: Runs,
     over: watch::Sender<bool>,
     live: Mutex<HashMap<SeriesId, Arc<Live>>>,
-    /// Held from counting a user's series to having accepted one more.
-    counting: Mutex<()>,
+    counting: accept::Counting,
     turns: Arc<tokio::sync::Semaphore>,
 }
 
@@ -118,7 +120,7 @@ impl Coordinator {
             settings,
             over: watch::channel(false).0,
             live: Mutex::default(),
-            counting: Mutex::default(),
+            counting: accept::Counting::default(),
             turns: Arc::new(tokio::sync::Semaphore::new(MAX_RUNNING)),
         })
     }
@@ -217,103 +219,6 @@ impl Coordinator {
     /// What is told of a series that is not over.
     pub fn live(&self, id: &SeriesId) -> Option<Arc<Live>> {
         self.lives().get(id).cloned()
-    }
-
-    /// Takes a series in: it is kept when this returns. `bytes` is the submission as it came. What it needs of git is there
-    /// already. `owner`: whose it is.
-    ///
-    /// # Errors
-    /// When it asks for what there is not, or cannot be kept.
-    pub fn submit(
-        self: &Arc<Self>,
-        submission: &Submission,
-        bytes: &[u8],
-        owner: UserId,
-    ) -> Result<SeriesId, SubmitError> {
-        let handed_in = Instant::now();
-        self.look_at(submission)?;
-        let patches = match &submission.patches {
-            Patches::Series(series) => series.patches.len(),
-            Patches::Range { .. } => 0,
-        };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now_s = now.map_or(0, |now| now.as_secs());
-        let counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.count(&owner, now_s)?;
-        let mut entry = Entry {
-            id: SeriesId::default(),
-            owner,
-            name: submission.name.clone(),
-            submitted_at_s: now_s,
-            phase: Phase::Accepted,
-            targets: submission.targets.iter().map(|target| target.name.to_string()).collect(),
-            toolchains: None,
-            patches: u32::try_from(patches).unwrap_or(u32::MAX),
-            detail: String::new(),
-            hint: String::new(),
-        };
-        let mut tries = 0;
-        entry.id = SeriesId((self.settings.new_id)().0);
-        loop {
-            match self.register.accept(&entry, bytes) {
-                // Two of one moment: the next moment is another one.
-                Err(RegisterError::Taken { .. }) if tries < 100 => {
-                    tries += 1;
-                    entry.id = SeriesId((self.settings.new_id)().0);
-                }
-                // The answer may be lost: the same is said again. Should the reign end meanwhile, the next one finds out.
-                Err(RegisterError::Away { .. }) if !self.is_over() => {
-                    std::thread::sleep(ASK_AGAIN);
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-                Ok(()) => break,
-            }
-        }
-        drop(counting);
-        let Entry { id, owner, name, .. } = &entry;
-        let accepted = format_args!("series {id} of {owner}: '{name}' is accepted");
-        audit::record(owner.as_str(), "submit", Some(id), accepted);
-        self.settings.metrics.accepted.add(submission.priority.into(), 1);
-        self.leader.expect(id, handed_in);
-        self.begin(&entry.id);
-        Ok(entry.id)
-    }
-
-    /// Whether a user may hand in another series.
-    fn count(&self, owner: &UserId, now_s: u64) -> Result<(), SubmitError> {
-        let all = self.register.list()?;
-        let theirs = all.iter().filter(|entry| entry.owner == *owner);
-        let counted =
-            theirs.map(|entry| Counted { open: !entry.phase.is_over(), submitted_at_s: entry.submitted_at_s });
-        self.settings.quota.admit(counted, now_s).map_err(SubmitError::Enough)
-    }
-
-    /// What can be seen to be wrong at once.
-    fn look_at(&self, submission: &Submission) -> Result<(), SubmitError> {
-        let wrong = |what: String| Err(SubmitError::Request(what));
-        if submission.version != VERSION {
-            return wrong(format!(
-                "the submission has version {}, this coordinator knows {VERSION}: use the same version of bombproof",
-                submission.version
-            ));
-        }
-        if submission.targets.is_empty() {
-            return wrong("no target is given".to_owned());
-        }
-        if matches!(&submission.patches, Patches::Series(series) if series.patches.is_empty()) {
-            return wrong(format!("'{}' holds no patch", submission.name));
-        }
-        let depot = self.settings.repositories.open(&submission.repository)?;
-        let mut wanted = vec![submission.commit.clone()];
-        if let Patches::Range { to } = &submission.patches {
-            wanted.push(to.clone());
-        }
-        let there = depot.has(&wanted).map_err(RepositoryError::from)?;
-        match wanted.iter().find(|commit| !there.contains(commit)) {
-            Some(commit) => wrong(format!("commit {commit} is neither here nor in the pack")),
-            None => Ok(()),
-        }
     }
 
     fn begin(self: &Arc<Self>, id: &SeriesId) {

@@ -121,28 +121,33 @@ impl Coordinator {
     }
 
     /// Asks the register; waits while it is away, as long as the reign lasts.
-    async fn registered<T: Send + 'static>(
+    pub(super) async fn asked<T: Send + 'static>(
         &self,
         ask: impl Fn(&dyn Register) -> Result<T, RegisterError> + Send + Sync + 'static,
-    ) -> Result<T, End> {
+    ) -> Result<T, RegisterError> {
         let ask = Arc::new(ask);
         loop {
             let (register, asking) = (Arc::clone(&self.register), Arc::clone(&ask));
             match blocking(move || asking(&*register)).await {
-                Ok(found) => return Ok(found),
                 Err(RegisterError::Away { .. }) if !self.is_over() => tokio::time::sleep(ASK_AGAIN).await,
-                // Who renews the lease hears the same.
-                Err(RegisterError::Away { .. } | RegisterError::Deposed | RegisterError::Emptied { .. }) => {
-                    return Err(End::Deposed);
-                }
-                Err(
-                    error @ (RegisterError::Unusable { .. }
-                    | RegisterError::Newer { .. }
-                    | RegisterError::Taken { .. }
-                    | RegisterError::Unknown { .. }),
-                ) => return Err(failed(error)),
+                said => return said,
             }
         }
+    }
+
+    /// The same, for a series that is carried.
+    async fn registered<T: Send + 'static>(
+        &self,
+        ask: impl Fn(&dyn Register) -> Result<T, RegisterError> + Send + Sync + 'static,
+    ) -> Result<T, End> {
+        self.asked(ask).await.map_err(|error| match error {
+            // Who renews the lease hears the same.
+            RegisterError::Away { .. } | RegisterError::Deposed | RegisterError::Emptied { .. } => End::Deposed,
+            RegisterError::Unusable { .. }
+            | RegisterError::Newer { .. }
+            | RegisterError::Taken { .. }
+            | RegisterError::Unknown { .. } => failed(error),
+        })
     }
 
     async fn change(&self, id: &SeriesId, change: impl Fn(&mut Entry) + Send + Sync + 'static) -> Result<Entry, End> {

@@ -214,20 +214,22 @@ impl wire::series_server::Series for SeriesService {
             incoming = blocking(move || incoming.add(part, &coordinator).map(|()| incoming)).await?;
         }
         let coordinator = leading(&self.seat)?;
-        let series = blocking(move || {
+        let theirs = Arc::clone(&coordinator);
+        let taken = blocking(move || {
             let Incoming { submission: bytes, mut pack, .. } = incoming;
             let submission: Submission = inflated("submission", &bytes, MAX_SUBMISSION_BYTES).map_err(malformed)?;
             let owner = owner(&caller, &submission)?;
             if let Some(pack) = &mut pack {
                 pack.flush().and_then(|()| pack.rewind()).map_err(internal)?;
-                let depot = coordinator.repositories().open(&submission.repository);
+                let depot = theirs.repositories().open(&submission.repository);
                 let depot = depot.map_err(|error| repository_failed(&error))?;
                 depot.add(pack.path()).map_err(|error| Status::invalid_argument(error.to_string()))?;
             }
-            // From here on it belongs to the coordinator, whatever becomes of the client.
-            coordinator.submit(&submission, &bytes, owner).map_err(|error| submit_failed(&error))
+            Ok((submission, bytes, owner))
         });
-        Ok(Response::new(wire::SubmitResponse { series: series.await?.to_string() }))
+        let (submission, bytes, owner) = taken.await?;
+        let series = coordinator.submit(submission, bytes, owner).await.map_err(|error| submit_failed(&error))?;
+        Ok(Response::new(wire::SubmitResponse { series: series.to_string() }))
     }
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

@@ -157,12 +157,12 @@ impl Repository {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::process::Command;
 
     use super::*;
 
-    fn git(folder: &Path, args: &[&str]) -> String {
+    pub(crate) fn git(folder: &Path, args: &[&str]) -> String {
         let output = Command::new("git")
             .args(["-c", "user.name=t", "-c", "user.email=t@example.org"])
             .args(args)
@@ -174,7 +174,7 @@ mod tests {
     }
 
     /// A repository with four commits.
-    fn repository(folder: &Path) -> Vec<Oid> {
+    pub(crate) fn repository(folder: &Path) -> Vec<Oid> {
         git(folder, &["init", "-q", "."]);
         let commit = |number: u32| {
             std::fs::write(folder.join("file"), format!("{number}\n")).unwrap();

@@ -25,6 +25,8 @@ mod pack;
 mod range;
 mod trees;
 
+#[cfg(test)]
+pub(crate) use depot::tests as depot_tests;
 pub use depot::{Depot, Missing};
 use files::{File, Files, Stored};
 use git::Git;
