@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bombproof_core::access::Role;
+use bombproof_core::access::{ProjectId, Role};
 use bombproof_core::size::Bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -84,6 +84,9 @@ pub(crate) enum PkiCommand {
         /// read, submit, worker, admin; several with commas
         #[arg(long, value_name = "ROLE", required = true, value_delimiter = ',')]
         role: Vec<Role>,
+        /// The projects whose series the owner hands in and sees; several with commas. Without it the one of all that name none
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        project: Vec<ProjectId>,
     },
     /// Make a token for a worker or a user, admit it and print it; it is kept nowhere
     Token {
@@ -94,6 +97,9 @@ pub(crate) enum PkiCommand {
         /// read, submit, worker, admin; several with commas
         #[arg(long, value_name = "ROLE", required = true, value_delimiter = ',')]
         role: Vec<Role>,
+        /// The projects whose series the owner hands in and sees; several with commas. Without it the one of all that name none
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        project: Vec<ProjectId>,
     },
 }
 
@@ -245,6 +251,9 @@ pub(crate) struct CheckArgs {
     /// With --coordinator: the repository as the farm calls it; by default its only one
     #[arg(long, value_name = "NAME", requires = "coordinator")]
     pub(crate) farm_repo: Option<String>,
+    /// With --coordinator: the project that it is of, which alone sees it; by default the only one that you are in
+    #[arg(long, value_name = "NAME", requires = "coordinator")]
+    pub(crate) project: Option<ProjectId>,
     /// With --coordinator: how urgent it is
     #[arg(long, value_enum, default_value_t = PriorityArg::Normal)]
     pub(crate) priority: PriorityArg,

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bombproof_coordinator::farm::{Incoming, Kept, Repositories, Seat, Settings};
+use bombproof_coordinator::farm::{Incoming, Kept, Repositories, Seat, Settings, Shelf};
 use bombproof_coordinator::services::auth::Auth;
 use bombproof_coordinator::services::server::{self, Security, ServerTls};
 use bombproof_coordinator::services::{BlobPlane, add_farm, while_leading};
-use bombproof_core::access::may_listen;
+use bombproof_core::access::{ProjectId, may_listen};
 use bombproof_core::farm::Config;
 use bombproof_core::id::RunId;
 use bombproof_core::kbuild::roots::Roots;
@@ -90,7 +90,8 @@ async fn serve(home: &Home, args: &CoordinatorArgs, security: Security) -> Resul
     let repositories = Arc::new(Repositories::new(home.root().join("repositories"), lenders));
     for (name, _) in &args.repos {
         // A repository that is none is found out now, and not by a user.
-        repositories.open(name).map_err(Fail::request)?;
+        let shelf = Shelf { project: ProjectId::default(), name: name.clone() };
+        repositories.open(&shelf).map_err(Fail::request)?;
     }
     let place = place(home, args.state.as_deref())?;
     if let Place::Redis { server, .. } = &place {

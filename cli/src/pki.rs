@@ -15,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bombproof_core::access::{AccessList, Known, Proof, Role};
+use bombproof_core::access::{AccessList, Known, ProjectId, Proof, Role};
 use bombproof_store::atomic;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -39,8 +39,8 @@ pub(crate) fn run(command: &PkiCommand) -> Result<u8, Fail> {
     match command {
         PkiCommand::Init { dir, host } => init(dir, host),
         PkiCommand::Server { dir, host } => server(dir, host),
-        PkiCommand::Client { dir, name, role } => client(dir, name, role),
-        PkiCommand::Token { dir, name, role } => token(dir, name, role),
+        PkiCommand::Client { dir, name, role, project } => client(dir, &known(name, role, project)?),
+        PkiCommand::Token { dir, name, role, project } => token(dir, &known(name, role, project)?),
     }
 }
 
@@ -81,26 +81,38 @@ fn server(dir: &Path, hosts: &[String]) -> Result<u8, Fail> {
     Ok(CLEAN)
 }
 
-fn client(dir: &Path, name: &str, roles: &[Role]) -> Result<u8, Fail> {
+/// Who is to be admitted.
+fn known(name: &str, roles: &[Role], projects: &[ProjectId]) -> Result<Known, Fail> {
     check_name(name)?;
+    if !projects.is_empty() && roles.contains(&Role::Worker) {
+        return Err(Fail::request("a worker builds for all projects: --project is for those who hand in and read"));
+    }
+    let mut known = Known::new(name, roles);
+    if !projects.is_empty() {
+        known.projects = projects.iter().cloned().collect();
+    }
+    Ok(known)
+}
+
+fn client(dir: &Path, known: &Known) -> Result<u8, Fail> {
+    let name = known.name.as_str();
     let params = CertificateParams::default();
     let (certificate, key) = issue(dir, params, name, ExtendedKeyUsagePurpose::ClientAuth)?;
     let (key_file, file) = (dir.join(format!("{name}.key")), dir.join(format!("{name}.pem")));
     new_file(&key_file, key.serialize_pem().as_bytes(), 0o600)?;
     new_file(&file, certificate.pem().as_bytes(), 0o644)?;
-    admit(dir, &Proof::of_certificate(certificate.der()), name, roles)?;
+    admit(dir, &Proof::of_certificate(certificate.der()), known)?;
     print(&format!("wrote {} and {}, good for {DAYS} days\n", file.display(), key_file.display()));
     Ok(CLEAN)
 }
 
-fn token(dir: &Path, name: &str, roles: &[Role]) -> Result<u8, Fail> {
-    check_name(name)?;
+fn token(dir: &Path, known: &Known) -> Result<u8, Fail> {
     let mut bytes = [0; TOKEN_BYTES];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     read.map_err(|error| Fail::machine(format!("cannot read /dev/urandom: {error}")))?;
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let token = format!("bp-{text}");
-    admit(dir, &Proof::of_token(&token), name, roles)?;
+    admit(dir, &Proof::of_token(&token), known)?;
     // It is nowhere else: the file has its digest alone.
     print(&format!("{token}\n"));
     Ok(CLEAN)
@@ -149,7 +161,7 @@ fn good_for(params: &mut CertificateParams, days: u64) {
 }
 
 /// Adds somebody to those who may call.
-fn admit(dir: &Path, proof: &Proof, name: &str, roles: &[Role]) -> Result<(), Fail> {
+fn admit(dir: &Path, proof: &Proof, known: &Known) -> Result<(), Fail> {
     let path = dir.join("access");
     let read = atomic::read(&path).map_err(Fail::machine)?.unwrap_or_default();
     let mut text = String::from_utf8(read).map_err(|_| Fail::request(format!("'{}' is no text", path.display())))?;
@@ -157,7 +169,7 @@ fn admit(dir: &Path, proof: &Proof, name: &str, roles: &[Role]) -> Result<(), Fa
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    text.push_str(&proof.line(&Known { name: name.to_owned(), roles: roles.to_vec() }));
+    text.push_str(&proof.line(known));
     atomic::write(&path, text.as_bytes()).map_err(Fail::machine)
 }
 
@@ -211,8 +223,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("pki");
         init(&dir, &["farm.example".to_owned()]).unwrap();
-        client(&dir, "builder-1", &[Role::Worker]).unwrap();
-        token(&dir, "ann", &[Role::Read, Role::Submit]).unwrap();
+        client(&dir, &Known::new("builder-1", &[Role::Worker])).unwrap();
+        token(&dir, &Known::new("ann", &[Role::Read, Role::Submit])).unwrap();
+        let projects = ["net", "drivers"].map(|name| name.parse().unwrap());
+        token(&dir, &known("bob", &[Role::Submit], &projects).unwrap()).unwrap();
+        assert!(known("w", &[Role::Worker], &projects).is_err());
         for name in ["ca.key", "server.key", "builder-1.key", "access"] {
             let mode = dir.join(name).metadata().unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{name}");
@@ -221,10 +236,11 @@ mod tests {
         let lines: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split(' ').collect()).collect();
         assert_eq!((lines[0][0], lines[0][2], lines[0][3]), ("cert", "worker", "builder-1"));
         assert_eq!((lines[1][0], lines[1][2], lines[1][3]), ("token", "read,submit", "ann"));
+        assert_eq!(lines[2][2..], ["submit", "bob", "drivers,net"]);
         assert!(!text.contains("bp-"), "a token is there as its digest alone");
         let key = std::fs::read(dir.join("ca.key")).unwrap();
         assert!(init(&dir, &[]).unwrap_err().to_string().contains("is not overwritten"));
-        assert!(client(&dir, "builder-1", &[Role::Worker]).is_err());
+        assert!(client(&dir, &Known::new("builder-1", &[Role::Worker])).is_err());
         assert_eq!(std::fs::read(dir.join("ca.key")).unwrap(), key);
         // A certificate of the server that runs out is made anew.
         let before = std::fs::read(dir.join("server.pem")).unwrap();
@@ -237,8 +253,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
         init(dir, &[]).unwrap();
-        client(dir, "builder-1", &[Role::Worker]).unwrap();
-        client(dir, "ann", &[Role::Submit]).unwrap();
+        client(dir, &Known::new("builder-1", &[Role::Worker])).unwrap();
+        client(dir, &Known::new("ann", &[Role::Submit])).unwrap();
         // Made again, by an authority that is read from its key alone.
         server(dir, &["farm.example".to_owned()]).unwrap();
         let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
@@ -264,10 +280,10 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let error = client(folder.path(), "ann", &[Role::Read]).unwrap_err().to_string();
+        let error = client(folder.path(), &Known::new("ann", &[Role::Read])).unwrap_err().to_string();
         assert!(error.contains("hint: bombproof pki init"), "{error}");
         for name in ["", "ca", "../x", "a b", ".x", "-x"] {
-            assert!(token(folder.path(), name, &[Role::Read]).is_err(), "{name}");
+            assert!(known(name, &[Role::Read], &[]).is_err(), "{name}");
         }
     }
 }

@@ -6,7 +6,9 @@
 //! else, need the next one.
 
 /// The version that this program speaks.
-pub const VERSION: u32 = 1;
+///
+/// 2: a series may say which project it is of. A coordinator of 1 would not hear it, and show the series to everybody.
+pub const VERSION: u32 = 2;
 
 /// The oldest version that a coordinator of this program takes.
 pub const OLDEST: u32 = 1;

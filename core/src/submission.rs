@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::ProjectId;
 use crate::farm::Priority;
 use crate::id::{Oid, PatchIndex, UserId};
 use crate::outcome::{Audited, Outcome};
@@ -61,6 +62,9 @@ pub enum Patches {
 pub struct Submission {
     /// [`VERSION`].
     pub version: u32,
+    /// The project that it is of, where its user is in more than one.
+    #[serde(default)]
+    pub project: Option<ProjectId>,
     /// The repository, as the coordinator calls it.
     pub repository: String,
     /// What the user calls the series; for a range, as it was given.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
+use bombproof_core::access::ProjectId;
 use bombproof_core::digest::{BlobDigest, Digest};
 use bombproof_core::farm::{
     Answer, Assignment, Attempt, Capabilities, Ended, Finished, JobId, LaneId, Millis, Platform, Report, Running,
@@ -163,6 +164,14 @@ pub fn job(text: &str) -> Result<JobId, WireError> {
 /// When it is none.
 pub fn oid(field: &'static str, text: &str) -> Result<Oid, WireError> {
     Oid::parse(text).map_err(|error| wrong(field, error))
+}
+
+/// A project from its name; `None`: none is named.
+///
+/// # Errors
+/// When the name is none.
+pub fn project(field: &'static str, text: &str) -> Result<Option<ProjectId>, WireError> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error| wrong(field, error)) }
 }
 
 fn few<T>(field: &'static str, list: &[T]) -> Result<(), WireError> {

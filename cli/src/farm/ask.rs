@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
+use bombproof_core::access::ProjectId;
 use bombproof_core::report::model::Report;
 use bombproof_proto::farm::{MAX_JSON_BYTES, from_json, wire};
 use tonic::{Status, Streaming};
@@ -66,6 +67,15 @@ impl Farm {
     }
 }
 
+/// Most farms have one project, and do not speak of it.
+fn of_project(info: &wire::SeriesInfo) -> String {
+    match info.project.as_str() {
+        "" => String::new(),
+        project if project.parse().is_ok_and(|project: ProjectId| project.is_default()) => String::new(),
+        project => format!("  (project {project})"),
+    }
+}
+
 fn line(info: &wire::SeriesInfo) -> String {
     let targets = info.targets.len();
     format!(
@@ -78,7 +88,7 @@ fn line(info: &wire::SeriesInfo) -> String {
         if targets == 1 { "" } else { "s" },
         info.failing,
         info.name
-    )
+    ) + &of_project(info)
 }
 
 /// The series of a farm.

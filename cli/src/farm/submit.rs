@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use bombproof_coordinator::states::{Missing, Repository};
+use bombproof_core::access::ProjectId;
 use bombproof_core::farm::Priority;
 use bombproof_core::id::{Oid, UserId};
 use bombproof_core::submission::{Patches, Submission, VERSION};
@@ -63,12 +64,14 @@ impl Farm {
         let request = wire::HaveRequest {
             repository: args.farm_repo.clone().unwrap_or_default(),
             oids: std::iter::once(&commit).chain(&to).map(Oid::to_string).collect(),
+            project: args.project.as_ref().map(ProjectId::to_string).unwrap_or_default(),
         };
         let have = self.client.clone().have(request).await.map_err(|status| self.failed(&status))?.into_inner();
         let lacks = |oid: &Oid| !have.oids.iter().any(|known| known == oid.as_str());
         let missing = Missing { base: lacks(&commit), to: to.filter(lacks) };
         let submission = Submission {
             version: VERSION,
+            project: args.project.clone(),
             repository: have.repository.clone(),
             name,
             base,

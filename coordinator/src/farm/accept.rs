@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use bombproof_core::access::ProjectId;
 use bombproof_core::id::{SeriesId, UserId};
 use bombproof_core::quota::Counted;
 use bombproof_core::submission::{Patches, Phase, Submission, VERSION};
 use bombproof_store::register::{Entry, RegisterError};
 use tokio::sync::OwnedMutexGuard;
 
-use super::repositories::RepositoryError;
+use super::repositories::{RepositoryError, Shelf};
 use super::{Coordinator, SubmitError};
 use crate::audit;
 
@@ -49,7 +50,7 @@ fn lost(error: &tokio::task::JoinError) -> SubmitError {
 
 impl Coordinator {
     /// Takes a series in: it is kept when this returns, and goes on whatever becomes of the caller. `bytes` is the submission as it
-    /// came. What it needs of git is there already. `owner`: whose it is, whatever it says itself.
+    /// came. What it needs of git is there already. `owner` and `project`: whose it is, whatever it says itself.
     ///
     /// # Errors
     /// When it asks for what there is not, or cannot be kept.
@@ -58,9 +59,10 @@ impl Coordinator {
         submission: Submission,
         bytes: Vec<u8>,
         owner: UserId,
+        project: ProjectId,
     ) -> Result<SeriesId, SubmitError> {
         // A client that goes away stops its own call; a series that the register has must be begun all the same.
-        let taken = tokio::spawn(Arc::clone(self).take(submission, bytes, owner));
+        let taken = tokio::spawn(Arc::clone(self).take(submission, bytes, owner, project));
         taken.await.unwrap_or_else(|error| Err(lost(&error)))
     }
 
@@ -69,9 +71,12 @@ impl Coordinator {
         submission: Submission,
         bytes: Vec<u8>,
         owner: UserId,
+        project: ProjectId,
     ) -> Result<SeriesId, SubmitError> {
         let (handed_in, this) = (Instant::now(), Arc::clone(&self));
-        let submission = blocking(move || this.look_at(&submission).map(|()| submission)).await?;
+        let shelf = Shelf { project, name: submission.repository.clone() };
+        let looked = blocking(move || this.look_at(&submission, &shelf).map(|()| (submission, shelf.project)));
+        let (submission, project) = looked.await?;
         let patches = match &submission.patches {
             Patches::Series(series) => series.patches.len(),
             Patches::Range { .. } => 0,
@@ -84,6 +89,7 @@ impl Coordinator {
         let entry = Entry {
             id: SeriesId::default(),
             owner,
+            project,
             name: submission.name,
             submitted_at_s: now_s,
             phase: Phase::Accepted,
@@ -93,8 +99,8 @@ impl Coordinator {
             detail: String::new(),
             hint: String::new(),
         };
-        let Entry { id, owner, name, .. } = self.keep(entry, bytes).await?;
-        let accepted = format_args!("series {id} of {owner}: '{name}' is accepted");
+        let Entry { id, owner, project, name, .. } = self.keep(entry, bytes).await?;
+        let accepted = format_args!("series {id} of {owner} in project {project}: '{name}' is accepted");
         audit::record(owner.as_str(), "submit", Some(&id), accepted);
         self.settings.metrics.accepted.add(submission.priority.into(), 1);
         self.leader.expect(&id, handed_in);
@@ -129,7 +135,7 @@ impl Coordinator {
     }
 
     /// What can be seen to be wrong at once.
-    fn look_at(&self, submission: &Submission) -> Result<(), SubmitError> {
+    fn look_at(&self, submission: &Submission, shelf: &Shelf) -> Result<(), SubmitError> {
         let wrong = |what: String| Err(SubmitError::Request(what));
         if submission.version != VERSION {
             return wrong(format!(
@@ -143,14 +149,13 @@ impl Coordinator {
         if matches!(&submission.patches, Patches::Series(series) if series.patches.is_empty()) {
             return wrong(format!("'{}' holds no patch", submission.name));
         }
-        let depot = self.settings.repositories.open(&submission.repository)?;
-        let mut wanted = vec![submission.commit.clone()];
-        if let Patches::Range { to } = &submission.patches {
-            wanted.push(to.clone());
-        }
-        let there = depot.has(&wanted).map_err(RepositoryError::from)?;
-        match wanted.iter().find(|commit| !there.contains(commit)) {
-            Some(commit) => wrong(format!("commit {commit} is neither here nor in the pack")),
+        let depot = self.settings.repositories.open(shelf)?;
+        let to = match &submission.patches {
+            Patches::Range { to } => Some(to),
+            Patches::Series(_) => None,
+        };
+        match depot.lacks(&submission.commit, to).map_err(RepositoryError::from)? {
+            Some(commit) => wrong(format!("commit {commit} is neither here nor in the pack, with all of its files")),
             None => Ok(()),
         }
     }

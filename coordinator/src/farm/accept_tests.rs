@@ -76,7 +76,7 @@ async fn who_waits_for_the_register_holds_up_nobody_else_and_is_counted_once() {
     let hand_in = |owner: &str| {
         let (coordinator, submission, owner) = (Arc::clone(&coordinator), submission.clone(), owner.into());
         let bytes = packed(&submission);
-        tokio::spawn(async move { coordinator.submit(submission, bytes, owner).await })
+        tokio::spawn(async move { coordinator.submit(submission, bytes, owner, ProjectId::default()).await })
     };
     let (first, second) = (hand_in("ann"), hand_in("ann"));
     let limit = Duration::from_secs(60);
@@ -115,7 +115,7 @@ async fn a_series_of_a_caller_that_is_gone_is_kept_and_begun() {
     let coordinator = Coordinator::new(ground.settings(), Arc::clone(&register) as Arc<dyn Register>, 1);
     let submission = ground.submission();
     let bytes = packed(&submission);
-    let call = coordinator.submit(submission, bytes, "ann".into());
+    let call = coordinator.submit(submission, bytes, "ann".into(), ProjectId::default());
     assert!(tokio::time::timeout(Duration::from_secs(1), call).await.is_err(), "the register is away");
     register.away.store(false, Relaxed);
     tokio::time::timeout(Duration::from_secs(60), async {
@@ -135,7 +135,7 @@ async fn a_series_is_queued_under_its_owner_and_not_under_the_name_that_the_clie
     tokio::spawn(async move { worker.leader().synchronize(idle_worker(), HashMap::new()).await });
     let submission = Submission { user: "mallory".into(), ..ground.submission() };
     let bytes = packed(&submission);
-    let id = coordinator.submit(submission, bytes, "ann".into()).await.unwrap();
+    let id = coordinator.submit(submission, bytes, "ann".into(), ProjectId::default()).await.unwrap();
     let view = tokio::time::timeout(Duration::from_secs(60), async {
         loop {
             if let Some(view) = coordinator.leader().series(&id) {

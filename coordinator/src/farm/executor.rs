@@ -71,7 +71,7 @@ pub struct OnFarm {
     pub leader: Arc<Leader>,
     /// The series.
     pub series: SeriesId,
-    /// The repository, as workers ask for it.
+    /// The repository, as workers ask for it ([`super::Shelf`]).
     pub repository: String,
     /// What is built, and with what.
     pub targets: Vec<(TargetSpec, Toolchain)>,

@@ -80,6 +80,7 @@ impl Ground {
         let build = Build::Command { command: "true".to_owned() };
         Submission {
             version: VERSION,
+            project: None,
             repository: "linux".to_owned(),
             name: "a..b".to_owned(),
             base: "a".to_owned(),

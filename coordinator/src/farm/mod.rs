@@ -41,7 +41,7 @@ pub use executor::{Kept, OnFarm};
 pub use incoming::Incoming;
 pub use leader::{Answered, Known, Leader, Work};
 pub use live::{Live, Told};
-pub use repositories::{Repositories, RepositoryError};
+pub use repositories::{Repositories, RepositoryError, Shelf};
 pub use seat::Seat;
 
 /// Most series that are worked on at once; the others wait in the register.

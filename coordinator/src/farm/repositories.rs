@@ -1,9 +1,14 @@
-//! The repositories of a coordinator, by name.
+//! The repositories of a coordinator: for each project and each name one, which borrows from that of the operator.
+//!
+//! What a project hands in is in repositories of its own. So no project can name a commit, a tree or a blob that another one handed in, and
+//! what both handed in is there for both.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bombproof_core::access::ProjectId;
 use thiserror::Error;
 
 use crate::states::{Depot, StatesError};
@@ -35,11 +40,43 @@ pub enum RepositoryError {
     States(#[from] StatesError),
 }
 
+/// What workers call a repository: `linux` of the default project, `drivers/linux` of the project `drivers`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shelf {
+    /// Whose it is.
+    pub project: ProjectId,
+    /// The repository, as users call it.
+    pub name: String,
+}
+
+impl fmt::Display for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.project.is_default() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.project, self.name) }
+    }
+}
+
+impl Shelf {
+    /// From what a worker says.
+    ///
+    /// # Errors
+    /// When the project is none; the name is looked at where it is opened.
+    pub fn parse(text: &str) -> Result<Self, RepositoryError> {
+        let (project, name) = match text.split_once('/') {
+            Some((project, name)) => {
+                let wrong = |_| RepositoryError::Name { name: text.chars().take(MAX_NAME_BYTES).collect() };
+                (project.parse().map_err(wrong)?, name)
+            }
+            None => (ProjectId::default(), text),
+        };
+        Ok(Self { project, name: name.to_owned() })
+    }
+}
+
 /// All repositories.
 pub struct Repositories {
     folder: PathBuf,
     lenders: BTreeMap<String, PathBuf>,
-    open: Mutex<HashMap<String, Arc<Depot>>>,
+    open: Mutex<HashMap<Shelf, Arc<Depot>>>,
 }
 
 impl Repositories {
@@ -69,19 +106,25 @@ impl Repositories {
         }
     }
 
-    /// The repository of a name that [`Repositories::name`] gave.
+    /// The repository that a project has under a name that [`Repositories::name`] gave.
     ///
     /// # Errors
     /// When there is none, or it cannot be made.
-    pub fn open(&self, name: &str) -> Result<Arc<Depot>, RepositoryError> {
-        let name = self.name(name)?;
+    pub fn open(&self, shelf: &Shelf) -> Result<Arc<Depot>, RepositoryError> {
+        let shelf = Shelf { project: shelf.project.clone(), name: self.name(&shelf.name)? };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(depot) = open.get(&name) {
+        if let Some(depot) = open.get(&shelf) {
             return Ok(Arc::clone(depot));
         }
-        let folder = self.folder.join(format!("{name}.git"));
-        let depot = Arc::new(Depot::open(&folder, self.lenders.get(&name).map(PathBuf::as_path))?);
-        open.insert(name, Arc::clone(&depot));
+        let file = format!("{}.git", shelf.name);
+        // Those of the default project are where all were before there were projects; no repository is called `projects` there.
+        let folder = if shelf.project.is_default() {
+            self.folder.join(file)
+        } else {
+            self.folder.join("projects").join(shelf.project.as_str()).join(file)
+        };
+        let depot = Arc::new(Depot::open(&folder, self.lenders.get(&shelf.name).map(PathBuf::as_path))?);
+        open.insert(shelf, Arc::clone(&depot));
         Ok(depot)
     }
 }
@@ -110,5 +153,25 @@ mod tests {
         ] {
             assert_eq!(of(known).name(asked).ok().as_deref(), want, "{known:?} {asked}");
         }
+    }
+
+    #[test]
+    fn workers_name_the_project_and_each_has_a_repository_of_its_own() {
+        let shelf = |project: &str, name: &str| Shelf { project: project.parse().unwrap(), name: name.to_owned() };
+        for (text, want) in [("linux", shelf("default", "linux")), ("net/linux", shelf("net", "linux"))] {
+            assert_eq!(Shelf::parse(text).unwrap(), want);
+            assert_eq!(want.to_string(), text);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let all = Repositories::new(folder.path().to_owned(), BTreeMap::new());
+        for text in ["../x", "/default", "..//default", "net/../default", "net/", "a/b/c", "net/.git"] {
+            let opened = Shelf::parse(text).and_then(|shelf| all.open(&shelf));
+            let fine = opened.map(|depot| depot.path().to_owned());
+            assert!(fine.is_err() || text == "net/", "{text}: {fine:?}");
+        }
+        let path = |project: &str| all.open(&shelf(project, "default")).unwrap().path().to_owned();
+        assert_eq!(path("default"), folder.path().join("default.git"));
+        assert_eq!(path("net"), folder.path().join("projects/net/default.git"));
+        assert_eq!(path("default.git"), folder.path().join("projects/default.git/default.git"));
     }
 }

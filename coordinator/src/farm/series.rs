@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::leader::Known;
 use super::live::{Live, Told};
-use super::repositories::RepositoryError;
+use super::repositories::{RepositoryError, Shelf};
 use super::seat::blocking;
 use super::{ASK_AGAIN, Coordinator, OnFarm};
 use crate::dispatcher::{Event, Gathered, Planning};
@@ -172,8 +172,15 @@ impl Coordinator {
         // Workers do not send it, and results may name it.
         self.settings.kept.cas.put(b"").map_err(failed)?;
         let begin = Instant::now();
-        let (prepared, this) = (submission.clone(), Arc::clone(self));
-        let made = tokio::task::spawn_blocking(move || this.states_of(&prepared)).await.map_err(failed)?;
+        let asked = id.clone();
+        let entry = self.registered(move |register| register.entry(&asked)).await?;
+        let entry = entry.ok_or_else(|| failed("it is gone from the register"))?;
+        // Neither project nor owner is what the submission says of itself: what a series may see and whose turn it is go by who is
+        // known to have sent it.
+        let name = self.settings.repositories.name(&submission.repository)?;
+        let shelf = Shelf { project: entry.project, name };
+        let (prepared, on, this) = (submission.clone(), shelf.clone(), Arc::clone(self));
+        let made = tokio::task::spawn_blocking(move || this.states_of(&prepared, &on)).await.map_err(failed)?;
         let (series, states, objects, repo) = made?;
         if series.patches.is_empty() {
             return Err(End::Refused {
@@ -181,15 +188,15 @@ impl Coordinator {
                 hint: "give a range of at least one commit: A..B is what is in B and not in A".to_owned(),
             });
         }
-        let targets = self.toolchains(id, &submission.targets, live, cancel.clone()).await?;
+        let targets = self.toolchains(id, entry.toolchains, &submission.targets, live, cancel.clone()).await?;
         let patches = u32::try_from(series.patches.len()).unwrap_or(u32::MAX);
-        let entry = self.change(id, move |entry| {
+        let begun = self.change(id, move |entry| {
             entry.patches = patches;
             if entry.phase == Phase::Accepted {
                 entry.phase = Phase::Running;
             }
         });
-        let entry = entry.await?;
+        begun.await?;
         let known = self.leader.offers();
         let slots: usize = known.iter().map(|(_, slots)| usize::try_from(*slots).unwrap_or(0)).sum();
         let sandboxes: BTreeSet<&str> = known.iter().map(|(known, _)| known.sandbox.as_str()).collect();
@@ -207,14 +214,13 @@ impl Coordinator {
             reuse: submission.reuse,
         };
         live.tell(outline(&plan, id));
-        // Not who the submission says that it is from: whose turn it is goes by who is known to have sent it.
         self.leader.open(id, &entry.owner, submission.priority);
         let run = RunId(id.0.clone());
         let (this, watched) = (Arc::clone(self), Arc::clone(live));
         let runtime = tokio::runtime::Handle::current();
         // The dispatcher is one task that stays on its thread.
         let work = tokio::task::spawn_blocking(move || {
-            runtime.block_on(this.work(&plan, &run, &submission, &watched, begin, cancel))
+            runtime.block_on(this.work(&plan, &run, (&submission, &shelf), &watched, begin, cancel))
         });
         work.await.map_err(failed)?
     }
@@ -223,7 +229,7 @@ impl Coordinator {
         &self,
         plan: &Plan,
         id: &RunId,
-        submission: &Submission,
+        (submission, shelf): (&Submission, &Shelf),
         live: &Live,
         begin: Instant,
         cancel: watch::Receiver<bool>,
@@ -234,7 +240,7 @@ impl Coordinator {
         let executor = OnFarm {
             leader: Arc::clone(&self.leader),
             series: SeriesId(id.0.clone()),
-            repository: submission.repository.clone(),
+            repository: shelf.to_string(),
             targets: plan.targets.clone(),
             last: PatchIndex::from_usize(plan.states.states.len().saturating_sub(1)),
             kept: self.settings.kept.clone(),
@@ -279,9 +285,10 @@ impl Coordinator {
     fn states_of(
         &self,
         submission: &Submission,
+        shelf: &Shelf,
     ) -> Result<(bombproof_core::series::Series, crate::states::States, std::path::PathBuf, std::path::PathBuf), End>
     {
-        let depot = self.settings.repositories.open(&submission.repository)?;
+        let depot = self.settings.repositories.open(shelf)?;
         depot.end_history_at(&submission.commit)?;
         let repository = Repository::open(depot.path())?;
         let objects = self.settings.home.objects(repository.path());
@@ -299,18 +306,16 @@ impl Coordinator {
         Ok((series, states, objects, repository.path().to_owned()))
     }
 
-    /// The compilers of the targets: as they were chosen before, or from what workers offer; waits for those that are not
+    /// The compilers of the targets: those that were `chosen` before, or from what workers offer; waits for those that are not
     /// offered.
     async fn toolchains(
         &self,
         id: &SeriesId,
+        chosen: Option<Vec<Toolchain>>,
         targets: &[TargetSpec],
         live: &Live,
         mut cancel: watch::Receiver<bool>,
     ) -> Result<Vec<(TargetSpec, Toolchain)>, End> {
-        let asked = id.clone();
-        let entry = self.registered(move |register| register.entry(&asked)).await?;
-        let chosen = entry.and_then(|entry| entry.toolchains);
         if let Some(chosen) = chosen.filter(|chosen| chosen.len() == targets.len()) {
             return Ok(targets.iter().cloned().zip(chosen).collect());
         }

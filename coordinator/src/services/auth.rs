@@ -10,36 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use bombproof_core::access::{AccessError, AccessList, Permission, Proof, Role, may};
+use bombproof_core::access::{self, AccessError, AccessList, Permission, ProjectId, Proof, Role};
 use bombproof_core::protocol;
 use thiserror::Error;
 use tonic::service::Interceptor;
 use tonic::{Extensions, Request, Status};
 
-/// Who sent a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// As the operator calls them; `nobody` where nothing was shown.
-    pub name: String,
-    /// What they are to this farm.
-    pub roles: Vec<Role>,
-}
+/// Who sent a request; `nobody` without any role, where nothing was shown.
+pub type Caller = access::Known;
 
-impl Caller {
-    /// Somebody who showed nothing.
-    pub fn nobody() -> Self {
-        Self { name: "nobody".to_owned(), roles: Vec::new() }
-    }
-
-    /// Who sent the request that these belong to.
-    pub(super) fn of(extensions: &Extensions) -> Self {
-        extensions.get::<Self>().cloned().unwrap_or_else(Self::nobody)
-    }
-
-    /// Whether they may.
-    pub fn may(&self, permission: Permission) -> bool {
-        may(&self.roles, permission)
-    }
+/// Who sent the request that these belong to.
+pub(super) fn caller_of(extensions: &Extensions) -> Caller {
+    extensions.get::<Caller>().cloned().unwrap_or_else(Caller::nobody)
 }
 
 /// It is not known who may call.
@@ -92,7 +74,7 @@ struct Read {
 impl Auth {
     /// Whoever can reach the server may do everything: for tests, and for one machine.
     pub fn open() -> Self {
-        Self::everybody_is(Caller { name: "local".to_owned(), roles: Role::ALL.to_vec() })
+        Self::everybody_is(Caller::new("local", &Role::ALL))
     }
 
     /// Whoever can reach the server is this one.
@@ -124,7 +106,7 @@ impl Auth {
         read_again(path, read);
         let read = read.read().unwrap_or_else(PoisonError::into_inner);
         match (proof, proof.and_then(|proof| read.list.find(proof))) {
-            (_, Some(known)) => Ok(Caller { name: known.name.clone(), roles: known.roles.clone() }),
+            (_, Some(known)) => Ok(known.clone()),
             (Some(Proof::Token(_)), None) => Err(Status::unauthenticated("the token is none of this farm")),
             (Some(Proof::Certificate(_)) | None, None) => Ok(Caller::nobody()),
         }
@@ -178,22 +160,29 @@ impl Admission {
         request.extensions().get::<Self>().cloned().unwrap_or(Self(None))
     }
 
-    /// Waits until who began the call may do that no more; gives what it is told then.
-    pub async fn lost(&self, permission: Permission) -> Status {
+    /// Waits until who began the call may do that no more, or has nothing to do with that project any more; gives what it is told
+    /// then.
+    pub async fn lost(&self, permission: Permission, project: &ProjectId) -> Status {
         loop {
             tokio::time::sleep(ASK_AGAIN).await;
-            if let Err(status) = self.holds(permission) {
+            if let Err(status) = self.holds(permission, project) {
                 return status;
             }
         }
     }
 
-    fn holds(&self, permission: Permission) -> Result<(), Status> {
+    fn holds(&self, permission: Permission, project: &ProjectId) -> Result<(), Status> {
         let caller = match &self.0 {
             Some((auth, proof)) => auth.caller(proof.as_ref())?,
             None => Caller::nobody(),
         };
-        if caller.may(permission) { Ok(()) } else { Err(refused(&caller, permission)) }
+        if !caller.may(permission) {
+            return Err(refused(&caller, permission));
+        }
+        if !caller.scope().includes(project) {
+            return Err(Status::permission_denied(format!("'{}' is not in project '{project}' any more", caller.name)));
+        }
+        Ok(())
     }
 }
 
@@ -244,7 +233,7 @@ pub fn require<T>(request: &Request<T>, permission: Permission) -> Result<Caller
 
 /// The same, of what belongs to a request that no service has read yet.
 pub(super) fn admit(extensions: &Extensions, permission: Permission) -> Result<Caller, Status> {
-    let caller = Caller::of(extensions);
+    let caller = caller_of(extensions);
     if caller.may(permission) {
         if is_of_ours(permission) && extensions.get::<Understood>().is_none() {
             return Err(Status::failed_precondition(format!(
@@ -281,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_caller_may_what_the_roles_give() {
-        let mut auth = Auth::everybody_is(Caller { name: "ann".to_owned(), roles: vec![Role::Submit] });
+        let mut auth = Auth::everybody_is(Caller::new("ann", &[Role::Submit]));
         let request = auth.call(speaking(&protocol::VERSION.to_string())).unwrap();
         assert_eq!(require(&request, Permission::Submit).unwrap().name, "ann");
         let error = require(&request, Permission::WriteActions).unwrap_err();
@@ -297,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_caller_of_another_version_is_told_so() {
-        let mut auth = Auth::everybody_is(Caller { name: "ann".to_owned(), roles: Role::ALL.to_vec() });
+        let mut auth = Auth::everybody_is(Caller::new("ann", &Role::ALL));
         let newer = (protocol::VERSION + 1).to_string();
         let error = auth.call(speaking(&newer)).unwrap_err();
         assert_eq!(error.code(), Code::FailedPrecondition);
@@ -322,10 +311,7 @@ mod tests {
     fn a_token_tells_who_calls_and_a_wrong_one_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access");
-        let line = |token: &str, name: &str| {
-            let known = bombproof_core::access::Known { name: name.to_owned(), roles: vec![Role::Worker] };
-            Proof::of_token(token).line(&known)
-        };
+        let line = |token: &str, name: &str| Proof::of_token(token).line(&Caller::new(name, &[Role::Worker]));
         std::fs::write(&path, line("one", "ann")).unwrap();
         let mut auth = Auth::listed(&path).unwrap();
         let name = |auth: &mut Auth, request| {
@@ -335,9 +321,11 @@ mod tests {
         assert_eq!(name(&mut auth, with("bearer  one")).unwrap(), "ann");
         assert_eq!(name(&mut auth, Request::new(())).unwrap(), "nobody");
         let admission = Admission::of(&auth.call(with("Bearer one")).unwrap());
-        assert!(admission.holds(Permission::Work).is_ok());
-        assert_eq!(admission.holds(Permission::Submit).unwrap_err().code(), Code::PermissionDenied);
-        assert!(Admission::of(&Request::new(())).holds(Permission::Work).is_err(), "nobody looked at it");
+        let (default, other) = (ProjectId::default(), "other".parse().unwrap());
+        assert!(admission.holds(Permission::Work, &default).is_ok());
+        assert_eq!(admission.holds(Permission::Work, &other).unwrap_err().code(), Code::PermissionDenied);
+        assert_eq!(admission.holds(Permission::Submit, &default).unwrap_err().code(), Code::PermissionDenied);
+        assert!(Admission::of(&Request::new(())).holds(Permission::Work, &default).is_err(), "nobody looked at it");
         for wrong in ["Bearer two", "one", "Basic one", "Bearer "] {
             assert_eq!(name(&mut auth, with(wrong)).unwrap_err().code(), Code::Unauthenticated, "{wrong}");
         }
@@ -347,7 +335,8 @@ mod tests {
         std::fs::File::open(&path).unwrap().set_modified(later).unwrap();
         assert_eq!(name(&mut auth, with("Bearer two")).unwrap(), "bob");
         assert!(name(&mut auth, with("Bearer one")).is_err());
-        assert_eq!(admission.holds(Permission::Work).unwrap_err().code(), Code::Unauthenticated, "it lasts no longer");
+        let holds = admission.holds(Permission::Work, &default);
+        assert_eq!(holds.unwrap_err().code(), Code::Unauthenticated, "it lasts no longer");
         std::fs::write(&path, "rubbish").unwrap();
         assert_eq!(name(&mut auth, with("Bearer two")).unwrap(), "bob", "what it said before counts");
         assert!(matches!(Auth::listed(&path), Err(AuthError::Text { .. })));

@@ -11,7 +11,7 @@ use tonic::codegen::{Service, http};
 use tonic::{Extensions, Status};
 use tower_layer::Layer;
 
-use super::auth::{Caller, admit};
+use super::auth::{admit, caller_of};
 
 /// Puts the question before services. It stands behind [`Auth`](super::auth::Auth), which says who calls.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ fn ask(path: &str, extensions: &Extensions) -> Result<(), Status> {
         Some(Needs::Nothing) => Ok(()),
         Some(Needs::Permission(permission)) => admit(extensions, permission).map(drop),
         // Which calls there are is no matter of who is not known.
-        Some(Needs::Known) | None if Caller::of(extensions).roles.is_empty() => {
+        Some(Needs::Known) | None if caller_of(extensions).roles.is_empty() => {
             Err(Status::unauthenticated("this needs a token or a certificate of this farm"))
         }
         Some(Needs::Known) => Ok(()),

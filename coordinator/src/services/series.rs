@@ -4,11 +4,11 @@ use std::io::{Seek, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bombproof_core::access::Permission;
+use bombproof_core::access::{Permission, ProjectError, ProjectId, Scope};
 use bombproof_core::farm::Standing;
 use bombproof_core::id::{Oid, RunId, SeriesId, UserId};
 use bombproof_core::submission::{Phase, Submission};
-use bombproof_proto::farm::{MAX_SUBMISSION_BYTES, inflated, name, oid, to_json, wire};
+use bombproof_proto::farm::{MAX_SUBMISSION_BYTES, inflated, name, oid, project, to_json, wire};
 use bombproof_store::home::Home;
 use bombproof_store::register::{Entry, RegisterError};
 use bombproof_store::runs::RunError;
@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::{Admission, Caller, require};
 use super::{Messages, blocking, chunks, internal, leading, malformed};
-use crate::farm::{Coordinator, Live, RepositoryError, Seat, SubmitError, Told};
+use crate::farm::{Coordinator, Live, RepositoryError, Seat, Shelf, SubmitError, Told};
 
 /// Largest submission as it comes, in bytes.
 const MAX_PACKED_BYTES: usize = 256 << 20;
@@ -50,14 +50,16 @@ impl SeriesService {
         Self { seat, explain }
     }
 
-    /// The entry of a series, and the coordinator that it is with.
-    async fn entry(&self, id: &str) -> Result<(Arc<Coordinator>, Entry), Status> {
+    /// The entry of a series, and the coordinator that it is with. One of a project that its caller has nothing to do with does not
+    /// exist, and the answer is the same to the letter.
+    async fn entry(&self, caller: &Caller, id: &str) -> Result<(Arc<Coordinator>, Entry), Status> {
         let id = SeriesId(name("series", id).map_err(malformed)?);
         let coordinator = leading(&self.seat)?;
-        let asked = Arc::clone(&coordinator);
+        let (asked, scope) = (Arc::clone(&coordinator), caller.scope());
         let entry = blocking(move || {
             let entry = asked.register().entry(&id).map_err(|error| register_failed(&error))?;
-            entry.ok_or_else(|| register_failed(&RegisterError::Unknown { id }))
+            let seen = entry.filter(|entry| scope.includes(&entry.project));
+            seen.ok_or_else(|| register_failed(&RegisterError::Unknown { id }))
         });
         Ok((coordinator, entry.await?))
     }
@@ -76,6 +78,7 @@ fn info(coordinator: &Coordinator, entry: &Entry) -> wire::SeriesInfo {
         series: id.to_string(),
         name: entry.name.clone(),
         owner: entry.owner.to_string(),
+        project: entry.project.to_string(),
         state: state(entry.phase).into(),
         submitted_at_s: entry.submitted_at_s,
         states,
@@ -94,6 +97,14 @@ fn info(coordinator: &Coordinator, entry: &Entry) -> wire::SeriesInfo {
 fn owner(caller: &Caller, submission: &Submission) -> Result<UserId, Status> {
     let named = if caller.name == EVERYBODY { submission.user.as_str() } else { &caller.name };
     name("user", named).map(UserId).map_err(malformed)
+}
+
+/// The project that something is asked or handed in for.
+fn chosen(scope: &Scope, asked: Option<&ProjectId>) -> Result<ProjectId, Status> {
+    scope.choose(asked).map_err(|error| match error {
+        ProjectError::NotYours { .. } => Status::permission_denied(error.to_string()),
+        ProjectError::Several { .. } => Status::invalid_argument(error.to_string()),
+    })
 }
 
 fn state(phase: Phase) -> wire::State {
@@ -183,20 +194,27 @@ impl wire::series_server::Series for SeriesService {
     type ExplainStream = Messages<wire::Chunk>;
 
     async fn have(&self, request: Request<wire::HaveRequest>) -> Result<Response<wire::HaveResponse>, Status> {
-        require(&request, Permission::Submit)?;
+        let caller = require(&request, Permission::Submit)?;
         let request = request.into_inner();
         if request.oids.len() > MAX_COMMITS {
             return Err(Status::invalid_argument(format!("field 'oids' of the message: more than {MAX_COMMITS}")));
         }
         let oids = request.oids.iter().map(|text| oid("oids", text)).collect::<Result<Vec<Oid>, _>>();
         let oids = oids.map_err(malformed)?;
+        let project = project("project", &request.project).map_err(malformed)?;
+        let project = chosen(&caller.scope(), project.as_ref())?;
         let coordinator = leading(&self.seat)?;
         let answer = blocking(move || {
             let repositories = coordinator.repositories();
             let name = repositories.name(&request.repository).map_err(|error| repository_failed(&error))?;
-            let depot = repositories.open(&name).map_err(|error| repository_failed(&error))?;
-            let there = depot.has(&oids).map_err(internal)?;
-            Ok(wire::HaveResponse { repository: name, oids: there.iter().map(Oid::to_string).collect() })
+            let shelf = Shelf { project, name };
+            let depot = repositories.open(&shelf).map_err(|error| repository_failed(&error))?;
+            let there = depot.known(&oids).map_err(internal)?;
+            Ok(wire::HaveResponse {
+                repository: shelf.name,
+                oids: there.iter().map(Oid::to_string).collect(),
+                project: shelf.project.to_string(),
+            })
         });
         Ok(Response::new(answer.await?))
     }
@@ -219,23 +237,26 @@ impl wire::series_server::Series for SeriesService {
             let Incoming { submission: bytes, mut pack, .. } = incoming;
             let submission: Submission = inflated("submission", &bytes, MAX_SUBMISSION_BYTES).map_err(malformed)?;
             let owner = owner(&caller, &submission)?;
+            let project = chosen(&caller.scope(), submission.project.as_ref())?;
             if let Some(pack) = &mut pack {
                 pack.flush().and_then(|()| pack.rewind()).map_err(internal)?;
-                let depot = theirs.repositories().open(&submission.repository);
+                let shelf = Shelf { project: project.clone(), name: submission.repository.clone() };
+                let depot = theirs.repositories().open(&shelf);
                 let depot = depot.map_err(|error| repository_failed(&error))?;
                 depot.add(pack.path()).map_err(|error| Status::invalid_argument(error.to_string()))?;
             }
-            Ok((submission, bytes, owner))
+            Ok((submission, bytes, owner, project))
         });
-        let (submission, bytes, owner) = taken.await?;
-        let series = coordinator.submit(submission, bytes, owner).await.map_err(|error| submit_failed(&error))?;
+        let (submission, bytes, owner, project) = taken.await?;
+        let series = coordinator.submit(submission, bytes, owner, project).await;
+        let series = series.map_err(|error| submit_failed(&error))?;
         Ok(Response::new(wire::SubmitResponse { series: series.to_string() }))
     }
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        require(&request, Permission::ReadSeries)?;
+        let caller = require(&request, Permission::ReadSeries)?;
         let admission = Admission::of(&request);
-        let (coordinator, entry) = self.entry(&request.into_inner().series).await?;
+        let (coordinator, entry) = self.entry(&caller, &request.into_inner().series).await?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         match coordinator.live(&entry.id) {
             Some(live) => {
@@ -244,13 +265,13 @@ impl wire::series_server::Series for SeriesService {
                     // Who does not listen any more does not need to be told.
                     tokio::select! {
                         _ = tell(&id, &live, &sender) => {}
-                        status = admission.lost(Permission::ReadSeries) => drop(sender.send(Err(status)).await),
+                        status = admission.lost(Permission::ReadSeries, &entry.project) => drop(sender.send(Err(status)).await),
                     }
                 });
             }
             None => {
                 // It may have ended since the entry was read.
-                let (_, entry) = self.entry(entry.id.as_str()).await?;
+                let (_, entry) = self.entry(&caller, entry.id.as_str()).await?;
                 if coordinator.is_over() || !entry.phase.is_over() {
                     return Err(left());
                 }
@@ -264,22 +285,23 @@ impl wire::series_server::Series for SeriesService {
     }
 
     async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
-        require(&request, Permission::ReadSeries)?;
+        let scope = require(&request, Permission::ReadSeries)?.scope();
         let coordinator = leading(&self.seat)?;
         let series = blocking(move || {
             let entries = coordinator.register().list().map_err(|error| register_failed(&error))?;
-            Ok(entries.iter().map(|entry| info(&coordinator, entry)).collect())
+            let seen = entries.iter().filter(|entry| scope.includes(&entry.project));
+            Ok(seen.map(|entry| info(&coordinator, entry)).collect())
         });
         Ok(Response::new(wire::ListResponse { series: series.await? }))
     }
 
     async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
-        require(&request, Permission::ReadSeries)?;
+        let caller = require(&request, Permission::ReadSeries)?;
         let asked = request.into_inner().series;
         let series = match asked.as_str() {
             "" => None,
             id => {
-                let (coordinator, entry) = self.entry(id).await?;
+                let (coordinator, entry) = self.entry(&caller, id).await?;
                 Some(info(&coordinator, &entry))
             }
         };
@@ -308,7 +330,7 @@ impl wire::series_server::Series for SeriesService {
 
     async fn cancel(&self, request: Request<wire::CancelRequest>) -> Result<Response<wire::CancelResponse>, Status> {
         let caller = require(&request, Permission::Submit)?;
-        let (coordinator, entry) = self.entry(&request.into_inner().series).await?;
+        let (coordinator, entry) = self.entry(&caller, &request.into_inner().series).await?;
         if entry.owner.as_str() != caller.name && !caller.may(Permission::CancelAny) {
             return Err(Status::permission_denied(format!("series '{}' is that of '{}'", entry.id, entry.owner)));
         }
@@ -318,8 +340,8 @@ impl wire::series_server::Series for SeriesService {
     }
 
     async fn report(&self, request: Request<wire::ReportRequest>) -> Result<Response<Self::ReportStream>, Status> {
-        require(&request, Permission::ReadSeries)?;
-        let (coordinator, entry) = self.entry(&request.into_inner().series).await?;
+        let caller = require(&request, Permission::ReadSeries)?;
+        let (coordinator, entry) = self.entry(&caller, &request.into_inner().series).await?;
         let text = blocking(move || {
             let report = coordinator.runs().report(&RunId(entry.id.0.clone())).map_err(|error| match error {
                 RunError::Unknown { .. } | RunError::Empty { .. } => {
@@ -333,9 +355,9 @@ impl wire::series_server::Series for SeriesService {
     }
 
     async fn explain(&self, request: Request<wire::ExplainRequest>) -> Result<Response<Self::ExplainStream>, Status> {
-        require(&request, Permission::ReadSeries)?;
+        let caller = require(&request, Permission::ReadSeries)?;
         let request = request.into_inner();
-        let (coordinator, entry) = self.entry(&request.series).await?;
+        let (coordinator, entry) = self.entry(&caller, &request.series).await?;
         let explain = Arc::clone(&self.explain);
         let text = blocking(move || {
             explain(coordinator.home(), &RunId(entry.id.0), request.patch, &request.target)
@@ -391,3 +413,7 @@ fn message(id: &str, told: Told) -> Result<wire::WatchResponse, Status> {
     };
     Ok(wire::WatchResponse { what: Some(what) })
 }
+
+#[cfg(test)]
+#[path = "series_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::auth::require;
 use super::{Messages, blocking, leading, malformed};
-use crate::farm::{RepositoryError, Seat};
+use crate::farm::{RepositoryError, Seat, Shelf};
 use crate::states::GitTrees;
 
 /// Most objects that one call asks for.
@@ -48,7 +48,8 @@ impl TreesService {
     async fn open(&self, repository: String) -> Result<GitTrees, Status> {
         let coordinator = leading(&self.seat)?;
         blocking(move || {
-            let depot = coordinator.repositories().open(&repository).map_err(|error| match error {
+            let depot = Shelf::parse(&repository).and_then(|shelf| coordinator.repositories().open(&shelf));
+            let depot = depot.map_err(|error| match error {
                 RepositoryError::Unknown { .. } | RepositoryError::Name { .. } => Status::not_found(error.to_string()),
                 RepositoryError::States(_) => Status::internal(error.to_string()),
             })?;

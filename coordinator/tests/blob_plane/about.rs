@@ -23,7 +23,7 @@ use wire::about_client::AboutClient;
 async fn farm(roles: &[Role]) -> Channel {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let auth = Auth::everybody_is(Caller { name: "ann".to_owned(), roles: roles.to_vec() });
+    let auth = Auth::everybody_is(Caller::new("ann", roles));
     let explain = Arc::new(|_: &_, _: &_, _, _: &str| Err("not here".to_owned()));
     let routes = add_farm(Routes::default(), &Arc::new(Seat::default()), explain);
     let security = Security { auth, ..Security::loopback() };

@@ -14,7 +14,7 @@ use tonic::Code;
 use super::served::Served;
 
 async fn as_one(roles: &[Role]) -> Served {
-    Served::with(Auth::everybody_is(Caller { name: "ann".to_owned(), roles: roles.to_vec() }), Limits::default()).await
+    Served::with(Auth::everybody_is(Caller::new("ann", roles)), Limits::default()).await
 }
 
 fn empty() -> ActionResult {

@@ -15,7 +15,7 @@ use super::served::Served;
 const FARM: &str = include_str!("../../../proto/proto/bombproof/farm/v1/farm.proto");
 
 async fn server(roles: &[Role]) -> Served {
-    Served::with(Auth::everybody_is(Caller { name: "ann".to_owned(), roles: roles.to_vec() }), Limits::default()).await
+    Served::with(Auth::everybody_is(Caller::new("ann", roles)), Limits::default()).await
 }
 
 /// Makes the call with an empty message.

@@ -49,16 +49,12 @@ impl Authority {
     }
 }
 
-fn known(name: &str, role: Role) -> Known {
-    Known { name: name.to_owned(), roles: vec![role] }
-}
-
 pub(crate) fn access(folder: &Path, worker: &Made) -> Auth {
     let path = folder.join("access");
     let lines = [
-        Proof::of_certificate(&worker.der).line(&known("builder-1", Role::Worker)),
-        Proof::of_token("of a worker").line(&known("builder-2", Role::Worker)),
-        Proof::of_token("of a user").line(&known("ann", Role::Submit)),
+        Proof::of_certificate(&worker.der).line(&Known::new("builder-1", &[Role::Worker])),
+        Proof::of_token("of a worker").line(&Known::new("builder-2", &[Role::Worker])),
+        Proof::of_token("of a user").line(&Known::new("ann", &[Role::Submit])),
     ];
     std::fs::write(&path, lines.concat()).unwrap();
     Auth::listed(&path).unwrap()

@@ -6,17 +6,22 @@
 //! to whoever steals it:
 //!
 //! ```text
-//! # KIND   SHA-256   ROLES   NAME
-//! token    9f86...   submit  ann
+//! # KIND   SHA-256   ROLES   NAME       PROJECTS
+//! token    9f86...   submit  ann        kernel,drivers
+//! token    1b4f...   submit  bob
 //! cert     60a9...   worker  builder-1
 //! ```
+//!
+//! Who names no project is in the one that is called `default`. Workers build for all projects, and admins see all.
 
 mod calls;
+mod projects;
 
 pub use calls::{CALLS, Needs, needs};
+pub use projects::{NoProject, ProjectError, ProjectId, Scope};
 
 use core::net::IpAddr;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
@@ -137,6 +142,30 @@ pub struct Known {
     pub name: String,
     /// What they are.
     pub roles: Vec<Role>,
+    /// What they have to do with.
+    pub projects: BTreeSet<ProjectId>,
+}
+
+impl Known {
+    /// Somebody who is in the default project.
+    pub fn new(name: &str, roles: &[Role]) -> Self {
+        Self { name: name.to_owned(), roles: roles.to_vec(), projects: [ProjectId::default()].into() }
+    }
+
+    /// Somebody who showed nothing.
+    pub fn nobody() -> Self {
+        Self { projects: BTreeSet::new(), ..Self::new("nobody", &[]) }
+    }
+
+    /// Whether they may.
+    pub fn may(&self, permission: Permission) -> bool {
+        may(&self.roles, permission)
+    }
+
+    /// The projects that they may see.
+    pub fn scope(&self) -> Scope {
+        Scope::of(&self.roles, &self.projects)
+    }
 }
 
 /// What somebody shows.
@@ -180,7 +209,14 @@ impl Proof {
             Self::Certificate(digest) => ("cert", digest),
         };
         let roles: Vec<&str> = known.roles.iter().map(|role| role.as_str()).collect();
-        format!("{kind} {digest} {} {}\n", roles.join(","), known.name)
+        let projects: Vec<&str> = known.projects.iter().map(ProjectId::as_str).collect();
+        // Written as it was before there were projects, where that says the same.
+        let projects = if known.projects.iter().all(ProjectId::is_default) {
+            String::new()
+        } else {
+            format!(" {}", projects.join(","))
+        };
+        format!("{kind} {digest} {} {}{projects}\n", roles.join(","), known.name)
     }
 }
 
@@ -194,11 +230,12 @@ impl AccessList {
         for (number, line) in text.lines().enumerate() {
             let failed = |why: String| AccessError { line: number + 1, why };
             let words: Vec<&str> = line.split_whitespace().collect();
-            let (kind, digest, roles, name) = match words.as_slice() {
+            let (kind, digest, roles, name, projects) = match words.as_slice() {
                 [] => continue,
                 [first, ..] if first.starts_with('#') => continue,
-                [kind, digest, roles, name] => (*kind, *digest, *roles, *name),
-                _ => return Err(failed("expected KIND SHA-256 ROLES NAME".to_owned())),
+                [kind, digest, roles, name] => (*kind, *digest, *roles, *name, None),
+                [kind, digest, roles, name, projects] => (*kind, *digest, *roles, *name, Some(*projects)),
+                _ => return Err(failed("expected KIND SHA-256 ROLES NAME, and PROJECTS if there are any".to_owned())),
             };
             let digest: Digest = digest.parse().map_err(|error| failed(format!("{error}")))?;
             let proof = match kind {
@@ -208,7 +245,16 @@ impl AccessList {
             };
             let roles: Result<Vec<Role>, UnknownRole> = roles.split(',').map(str::parse).collect();
             let roles = roles.map_err(|error| failed(error.to_string()))?;
-            if all.insert(proof, Known { name: name.to_owned(), roles }).is_some() {
+            // Who reads such a line must not think that this worker sees no others.
+            if projects.is_some() && roles.contains(&Role::Worker) {
+                return Err(failed("a worker builds for all projects, and its line names none".to_owned()));
+            }
+            let mut known = Known::new(name, &roles);
+            if let Some(projects) = projects {
+                let projects: Result<_, NoProject> = projects.split(',').map(str::parse).collect();
+                known.projects = projects.map_err(|error| failed(error.to_string()))?;
+            }
+            if all.insert(proof, known).is_some() {
                 return Err(failed("the same token or certificate is there twice".to_owned()));
             }
         }
@@ -262,13 +308,17 @@ mod tests {
 
     #[test]
     fn a_file_tells_who_is_who() {
-        let known = |name: &str, roles: &[Role]| Known { name: name.to_owned(), roles: roles.to_vec() };
-        let (ann, builder) = (known("ann", &[Role::Read, Role::Submit]), known("builder-1", &[Role::Worker]));
-        let (token, cert) = (Proof::of_token("secret"), Proof::of_certificate(b"der"));
-        let text = format!("# who\n\n{}{}", token.line(&ann), cert.line(&builder));
+        let (ann, builder) = (Known::new("ann", &[Role::Read, Role::Submit]), Known::new("builder-1", &[Role::Worker]));
+        let projects = ["drivers", "net"].map(|name| name.parse().unwrap());
+        let bob = Known { projects: projects.into(), ..Known::new("bob", &[Role::Submit]) };
+        let (token, cert, bobs) = (Proof::of_token("secret"), Proof::of_certificate(b"der"), Proof::of_token("bobs"));
+        let text = format!("# who\n\n{}{}{}", token.line(&ann), cert.line(&builder), bobs.line(&bob));
         assert!(!text.contains("secret"));
         let list = AccessList::parse(&text).unwrap();
         assert_eq!(list.find(&token), Some(&ann));
+        assert_eq!(list.find(&bobs), Some(&bob));
+        let ends: Vec<&str> = text.lines().skip(2).map(|line| line.splitn(3, ' ').last().unwrap()).collect();
+        assert_eq!(ends, ["read,submit ann", "worker builder-1", "submit bob drivers,net"]);
         assert_eq!(list.find(&cert), Some(&builder));
         assert_eq!(list.find(&Proof::of_token("der")), None, "a certificate is no token");
         let digest = Digest::of(b"x");
@@ -278,7 +328,10 @@ mod tests {
             (&*format!("password {digest} read ann"), "neither token nor cert"),
             (&*format!("token {digest} root ann"), "'root' is no role"),
             (&*format!("token {digest} read, ann"), "'' is no role"),
-            (&*format!("token {digest} read ann b"), "expected KIND"),
+            (&*format!("token {digest} read ann a b"), "expected KIND"),
+            (&*format!("token {digest} read ann a,"), "'' is no name of a project"),
+            (&*format!("token {digest} read ann ../a"), "'../a' is no name of a project"),
+            (&*format!("token {digest} submit,worker ann a"), "builds for all projects"),
             (&*format!("token {digest} read a\ntoken {digest} worker b"), "twice"),
         ] {
             let error = AccessList::parse(line).unwrap_err();

@@ -148,6 +148,7 @@ impl Register for FileRegister {
     /// Nobody contests it: the file is open here.
     fn begin(&self, _lease: Duration) -> Result<Option<u64>, RegisterError> {
         self.write(|about, _, _| {
+            about.insert("schema", SCHEMA)?;
             let epoch = about.get("epoch")?.map_or(0, |epoch| epoch.value()).saturating_add(1);
             about.insert("epoch", epoch)?;
             Ok(Ok(Some(epoch)))
@@ -188,6 +189,26 @@ mod tests {
             .unwrap();
         drop(register);
         assert!(matches!(FileRegister::open(&path), Err(RegisterError::Newer { .. })));
+    }
+
+    #[test]
+    fn a_register_of_an_older_program_is_read_and_then_left_alone_by_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let register = FileRegister::open(&folder.path().join("register.redb")).unwrap();
+        register
+            .write(|about, series, _| {
+                about.insert("schema", 1)?;
+                series.insert("old", laws::OF_SCHEMA_1.as_bytes())?;
+                Ok(Ok(()))
+            })
+            .unwrap();
+        drop(register);
+        let register = FileRegister::open(&folder.path().join("register.redb")).unwrap();
+        assert_eq!(register.list().unwrap(), [laws::of_schema_1()]);
+        let schema = || register.write(|about, _, _| Ok(Ok(about.get("schema")?.map(|it| it.value())))).unwrap();
+        assert_eq!(schema(), Some(1), "nothing was written yet");
+        register.begin(Duration::from_secs(1)).unwrap();
+        assert_eq!(schema(), Some(SCHEMA));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bombproof_core::access::ProjectId;
 use bombproof_core::id::{SeriesId, UserId};
 use bombproof_core::submission::Phase;
 use bombproof_core::target::Toolchain;
@@ -21,8 +22,10 @@ pub use file::FileRegister;
 pub use place::Place;
 
 /// The version of what is stored. An older program does not open the register of a newer one, so that it cannot lose what it
-/// does not know.
-pub const SCHEMA: u64 = 1;
+/// does not know. One that is opened and reigned over is of the schema of who reigns from then on.
+///
+/// 2: series are of projects. Those of 1 are of the default one.
+pub const SCHEMA: u64 = 2;
 
 /// The register could not be read or written.
 #[derive(Debug, Error)]
@@ -86,6 +89,9 @@ pub struct Entry {
     pub id: SeriesId,
     /// Whose it is.
     pub owner: UserId,
+    /// The project that it is of: to others it does not exist.
+    #[serde(default)]
+    pub project: ProjectId,
     /// What the user calls it.
     pub name: String,
     /// When it was accepted, in seconds since 1970.
@@ -170,6 +176,7 @@ pub(crate) mod laws {
         Entry {
             id: SeriesId::from(id),
             owner: UserId::from("ann"),
+            project: "net".parse().unwrap(),
             name: "sched".to_owned(),
             submitted_at_s: 7,
             phase: Phase::Accepted,
@@ -179,6 +186,15 @@ pub(crate) mod laws {
             detail: String::new(),
             hint: String::new(),
         }
+    }
+
+    /// An entry as it was before series were of projects.
+    pub(crate) const OF_SCHEMA_1: &str = r#"{"id":"old","owner":"ann","name":"sched","submitted_at_s":7,"phase":"accepted",
+        "targets":[],"toolchains":null,"patches":0,"detail":"","hint":""}"#;
+
+    /// What is to be made of it.
+    pub(crate) fn of_schema_1() -> Entry {
+        Entry { targets: Vec::new(), project: ProjectId::default(), ..entry("old") }
     }
 
     pub(crate) fn hold(open: &dyn Fn() -> Box<dyn Register>) {
@@ -196,6 +212,8 @@ pub(crate) mod laws {
             assert!(matches!(register.accept(&one, b"again"), Err(RegisterError::Taken { .. })));
             let bobs = Entry { owner: UserId::from("bob"), ..one.clone() };
             assert!(matches!(register.accept(&bobs, b"first"), Err(RegisterError::Taken { .. })));
+            let elsewhere = Entry { project: ProjectId::default(), ..one.clone() };
+            assert!(matches!(register.accept(&elsewhere, b"first"), Err(RegisterError::Taken { .. })));
             register.renew(lease).unwrap();
             let changed = register.change(&one.id, &mut |entry| entry.phase = Phase::Running).unwrap();
             assert_eq!(changed, Entry { phase: Phase::Running, ..one.clone() });

@@ -69,14 +69,17 @@ if ARGV[4] ~= 'new' then return {'emptied'} end
 redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'id', ARGV[2], 'epoch', ARGV[3])
 return {'there', ARGV[1], ARGV[2]}",
             ),
-            // KEYS: about, lease; ARGV: id, token, ms
+            // KEYS: about, lease; ARGV: id, token, ms, schema. A newer program may have reigned since it was opened.
             begin: script(
                 r"
 local wrong = standing(ARGV[1], nil)
 if wrong then return {wrong} end
+local schema = redis.call('HGET', KEYS[1], 'schema')
+if tonumber(schema) > tonumber(ARGV[4]) then return {'newer', schema} end
 local holder = redis.call('GET', KEYS[2])
 if holder and holder ~= ARGV[2] then return {'held'} end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+redis.call('HSET', KEYS[1], 'schema', ARGV[4])
 return {'ok', tostring(redis.call('HINCRBY', KEYS[1], 'epoch', 1))}",
             ),
             // KEYS: about, lease; ARGV: id, epoch, token, ms. A lease that ran out and that nobody took is ours still.
@@ -381,13 +384,16 @@ impl Register for RedisRegister {
 
     fn begin(&self, lease: Duration) -> Result<Option<u64>, RegisterError> {
         let said = self.call(&self.scripts.begin, &["about", "lease"], |call| {
-            call.arg(&self.id).arg(&self.token).arg(ms(lease));
+            call.arg(&self.id).arg(&self.token).arg(ms(lease)).arg(SCHEMA);
         })?;
-        let Some(epoch) = said.get(1) else { return Ok(None) };
-        let epoch = std::str::from_utf8(epoch).ok().and_then(|text| text.parse().ok());
-        let epoch = epoch.ok_or_else(|| self.damaged("the epoch is no number"))?;
-        self.epoch.store(epoch, Ordering::Release);
-        Ok(Some(epoch))
+        let Some(number) = said.get(1) else { return Ok(None) };
+        let number = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok());
+        let number = number.ok_or_else(|| self.damaged("a number of the register is none"))?;
+        if said.first().is_some_and(|word| word == b"newer") {
+            return Err(RegisterError::Newer { place: self.place.to_string(), theirs: number });
+        }
+        self.epoch.store(number, Ordering::Release);
+        Ok(Some(number))
     }
 
     fn renew(&self, lease: Duration) -> Result<(), RegisterError> {

@@ -137,6 +137,21 @@ fn a_register_of_a_newer_program_is_left_alone_and_others_on_the_server_too() {
     server.ask(&["HSET", "farm:about", "schema", &(SCHEMA + 1).to_string()]).unwrap();
     let newer = RedisRegister::open(&server.place("farm"), None, 0).map(drop);
     assert!(matches!(newer, Err(RegisterError::Newer { .. })), "{newer:?}");
+    let newer = register.begin(LEASE).map(drop);
+    assert!(matches!(newer, Err(RegisterError::Newer { .. })), "it was opened before: {newer:?}");
+}
+
+#[test]
+fn a_register_of_an_older_program_is_read_and_then_left_alone_by_it() {
+    let Some(server) = Server::start() else { return };
+    let register = server.open();
+    server.ask(&["HSET", "farm:about", "schema", "1"]).unwrap();
+    server.ask(&["HSET", "farm:series", "old", laws::OF_SCHEMA_1]).unwrap();
+    let schema = || u64::from_redis_value(server.ask(&["HGET", "farm:about", "schema"]).unwrap()).unwrap();
+    assert_eq!(server.open().list().unwrap(), [laws::of_schema_1()]);
+    assert_eq!(schema(), 1, "an older program may lead yet");
+    register.begin(LEASE).unwrap().unwrap();
+    assert_eq!(schema(), SCHEMA);
 }
 
 #[test]
