@@ -1,8 +1,16 @@
 //! What the end-to-end tests share: a repository of the mini kernel, and the real program.
 
-#![allow(clippy::unwrap_used, unreachable_pub, missing_docs, dead_code, reason = "part of each test program")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    unreachable_pub,
+    missing_docs,
+    dead_code,
+    reason = "part of each test program"
+)]
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -136,5 +144,44 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A file system of its own, in memory, so that what fills it disturbs nobody; unmounted at the end.
+pub struct Small(PathBuf);
+
+impl Small {
+    /// `None`, with a word: only root may mount.
+    pub fn mount(place: &Path, options: &str) -> Option<Self> {
+        if run(Command::new("id").arg("-u")).stdout != b"0\n" {
+            eprintln!("NOT TESTED: only root may mount a file system for it");
+            return None;
+        }
+        std::fs::create_dir_all(place).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(place));
+        Some(Self(place.to_owned()))
+    }
+
+    /// Takes what is left of it.
+    pub fn fill(&self) {
+        let mut file = File::create(self.0.join("filler")).unwrap();
+        let mut size = 1 << 20;
+        // The last blocks as well.
+        while size >= 1 {
+            if file.write_all(&vec![1; size]).is_err() {
+                size /= 2;
+            }
+        }
+    }
+
+    /// Gives back what [`Small::fill`] took.
+    pub fn free(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

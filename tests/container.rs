@@ -5,18 +5,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
+mod attacks;
 mod common;
 
-use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use attacks::ATTACKS;
 use bombproof_core::outcome::Trouble;
 use bombproof_store::home::Home;
 use bombproof_worker::sandbox::container::{Config, Containers, Engine};
 use bombproof_worker::sandbox::{Bind, End, Launcher, Limits, Spec};
-use common::{Ground, run, top};
+use common::{Ground, Small, run, top};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -46,23 +47,6 @@ fn has_engine() -> bool {
 
 fn docker(args: &[&str]) -> Output {
     Command::new("docker").args(args).output().unwrap()
-}
-
-/// A file system of its own, so that a build that fills it disturbs nobody; unmounted at the end.
-struct Small(std::path::PathBuf);
-
-impl Small {
-    fn mount(place: &Path, size: &str) -> Self {
-        std::fs::create_dir_all(place).unwrap();
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(place));
-        Self(place.to_owned())
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 /// A report without what differs from run to run.
@@ -110,90 +94,6 @@ fn a_series_gets_the_same_report_in_a_container_as_in_name_spaces() {
     }
 }
 
-/// What a hostile patch has make do, and what the report says of it.
-struct Attack {
-    what: &'static str,
-    /// A line of a recipe; fails where the attack does.
-    script: &'static str,
-    verdict: &'static str,
-    words: &'static str,
-}
-
-const ATTACKS: &[Attack] = &[
-    Attack {
-        what: "reaches an address",
-        script: "bash -c 'exec 3<>/dev/tcp/10.0.0.1/80'",
-        verdict: "fails",
-        words: "Network is unreachable",
-    },
-    Attack {
-        what: "reads the memory of others",
-        script: "for p in /proc/[0-9]*; do tr '\\\\0' ' ' < $$p/cmdline; done | grep -aE '__[a]gent|__[s]erve|[d]ockerd|[c]argo'",
-        verdict: "fails",
-        words: "attack",
-    },
-    Attack {
-        what: "reads the files of the host",
-        script: "ls -d @HOME@ @HOME@/cas /etc/shadow /root/* /home/*",
-        verdict: "fails",
-        words: "No such file or directory",
-    },
-    Attack {
-        what: "speaks to the engine",
-        script: "ls /var/run/docker.sock /run/docker.sock",
-        verdict: "fails",
-        words: "No such file or directory",
-    },
-    Attack {
-        what: "looks for secrets in its environment and those of others",
-        script: "cat /proc/*/environ | tr '\\\\0' '\\\\n' | grep -a BOMBPROOF_TEST_[S]ECRET",
-        verdict: "fails",
-        words: "attack",
-    },
-    Attack {
-        what: "writes to the kernel's settings",
-        script: "echo '|/bin/sh' > /proc/sys/kernel/core_pattern",
-        verdict: "fails",
-        words: "core_pattern",
-    },
-    Attack {
-        what: "becomes root and undoes its mounts",
-        script: "unshare -Urm sh -c 'umount /proc/sys || mount -o remount,rw,bind /bombproof/src'",
-        verdict: "fails",
-        words: "attack",
-    },
-    Attack {
-        what: "writes into the source tree",
-        script: "echo x >> /bombproof/src/Makefile",
-        verdict: "fails",
-        words: "cannot create /bombproof/src/Makefile",
-    },
-    Attack {
-        what: "starts processes without end",
-        script: "bash -c 'f() { f | f & }; f; sleep 5; true | true'",
-        verdict: "not-judged",
-        words: "Resource temporarily unavailable",
-    },
-    Attack {
-        what: "allocates without end",
-        script: "perl -e 'my @a; push @a, \"x\" x 10000000 while 1'",
-        verdict: "not-judged",
-        words: "out of memory: the container has 768 MiB",
-    },
-    Attack {
-        what: "fills the disk",
-        script: "head -c 4G /dev/zero > /bombproof/out/big",
-        verdict: "not-judged",
-        words: "No space left on device",
-    },
-    Attack {
-        what: "leaves processes behind",
-        script: "setsid sleep 98761 > /dev/null 2>&1 & true",
-        verdict: "builds",
-        words: "",
-    },
-];
-
 #[test]
 fn hostile_builds_fail_are_reported_as_what_they_are_and_disturb_nobody() {
     if !has_engine() {
@@ -201,24 +101,11 @@ fn hostile_builds_fail_are_reported_as_what_they_are_and_disturb_nobody() {
     }
     let ground = Ground::new();
     let home = ground.path().join("home");
-    let _small = Small::mount(&home, "1g");
-    // Three patches each: harmless, hostile, harmless again.
-    let makefile = std::fs::read_to_string(ground.repo().join("Makefile")).unwrap();
+    let Some(_small) = Small::mount(&home, "size=1g") else { return };
     let image = image();
     let mut wrong = Vec::new();
     for attack in ATTACKS {
-        ground.git(&["checkout", "-q", "-B", "hostile", "base"]);
-        let script = attack.script.replace("@HOME@", &home.display().to_string());
-        let recipe = format!("hostile:\n\t@{script} || {{ echo attack failed >&2; exit 1; }}\n.PHONY: hostile\n");
-        let hostile = makefile
-            .replace("\nall: ", "\nall: hostile ")
-            .replace("\n$(O)/kernel/bounds.s:", &format!("\n{recipe}\n$(O)/kernel/bounds.s:"));
-        for (subject, text) in
-            [("one", format!("{makefile}# one\n")), ("hostile", hostile), ("three", format!("{makefile}# three\n"))]
-        {
-            std::fs::write(ground.repo().join("Makefile"), text).unwrap();
-            ground.git(&["commit", "-qam", subject]);
-        }
+        attack.branch(&ground, "hostile", &[("@HOME@", &home.display().to_string())]);
         let output = ground
             .bombproof(&["check", "base..hostile", "--repo", "repo", "--arch", "x86_64", "--config", "tinyconfig"])
             .args(["--format", "json", "--sandbox", "container", "--image", &image, "--slot-memory", "768MiB"])

@@ -3,155 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 mod common;
+mod on_farm;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Ground, Process, run, top, until};
+use common::{Ground, Process, run, until};
+use on_farm::{Farm, commits, fixture_names, image, lasting, patches, report, series, strs, verdicts};
 use serde_json::Value;
-
-/// A coordinator, and whatever workers a test starts.
-struct Farm<'a> {
-    ground: &'a Ground,
-    coordinator: Process,
-    url: String,
-    lease_ms: u64,
-}
-
-impl<'a> Farm<'a> {
-    fn start(ground: &'a Ground, lease_ms: u64) -> Self {
-        let coordinator = Self::coordinator(ground, "127.0.0.1:0", lease_ms);
-        let address = until("the coordinator listens", || {
-            let said = coordinator.said();
-            let line = said.lines().find_map(|line| line.strip_prefix("listening on "));
-            line.map(str::to_owned)
-        });
-        Self { ground, coordinator, url: format!("http://{address}"), lease_ms }
-    }
-
-    fn coordinator(ground: &Ground, listen: &str, lease_ms: u64) -> Process {
-        let mut command = ground.bombproof(&["coordinator", "--listen", listen, "--home", "coordinator"]);
-        command.args(["--lease-ms", &lease_ms.to_string()]);
-        Process::start(&mut command, ground.path().join("coordinator.log"))
-    }
-
-    /// Kills the coordinator and starts it again on the same address.
-    fn restart(&mut self) {
-        self.coordinator.kill();
-        let listen = self.url.strip_prefix("http://").unwrap().to_owned();
-        self.coordinator = Self::coordinator(self.ground, &listen, self.lease_ms);
-    }
-
-    fn worker(&self, name: &str, more: &[&str]) -> Process {
-        self.worker_in(&["--sandbox", "namespaces"], name, more)
-    }
-
-    fn worker_in(&self, sandbox: &[&str], name: &str, more: &[&str]) -> Process {
-        let home = format!("home-{name}");
-        let mut command = self.ground.bombproof(&["worker", "--coordinator", &self.url, "--name", name]);
-        command.args(["--home", &home, "--slots", "1"]).args(sandbox).args(more);
-        let worker = Process::start(&mut command, self.ground.path().join(format!("{name}.log")));
-        self.coordinator.says(&format!("worker '{name}' came"));
-        worker
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.ground.bombproof(args);
-        command.args(["--coordinator", &self.url]);
-        command
-    }
-
-    fn ask(&self, args: &[&str]) -> String {
-        String::from_utf8(run(&mut self.command(args)).stdout).unwrap()
-    }
-
-    fn submit(&self, args: &[&str]) -> String {
-        self.ask(&[&["submit"], args].concat()).trim().to_owned()
-    }
-
-    /// Waits for the end of a series; gives its report.
-    fn report(&self, series: &str) -> (Option<i32>, Value) {
-        report(&self.command(&["watch", series, "--format", "json"]).output().unwrap())
-    }
-
-    /// How many slots of a worker are used.
-    fn used(&self, worker: &str) -> Option<String> {
-        let status = self.ask(&["status"]);
-        let line = status.lines().find(|line| line.trim_start().starts_with(worker))?;
-        Some(line.split_whitespace().rev().nth(2)?.to_owned())
-    }
-
-    fn settled(&self) -> u64 {
-        let status = self.ask(&["status"]);
-        let line = status.lines().find(|line| line.starts_with("farm:")).unwrap();
-        let words: Vec<&str> = line.split(' ').collect();
-        let place = words.iter().position(|word| *word == "settled").unwrap();
-        words[place - 1].parse().unwrap()
-    }
-}
-
-fn report(output: &Output) -> (Option<i32>, Value) {
-    let report = serde_json::from_slice(&output.stdout);
-    let report = report.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code(), report)
-}
-
-/// A report without what differs from run to run.
-fn lasting(mut report: Value) -> Value {
-    let id = report["run"]["id"].as_str().unwrap().to_owned();
-    for field in ["id", "started_at", "duration_ms", "sandbox"] {
-        report["run"].as_object_mut().unwrap().remove(field);
-    }
-    report.as_object_mut().unwrap().remove("cost");
-    serde_json::from_str(&report.to_string().replace(&id, "RUN")).unwrap()
-}
-
-fn verdicts(report: &Value) -> Vec<(u64, String)> {
-    let entries = report["verdicts"].as_array().unwrap().iter();
-    entries.map(|it| (it["patch"].as_u64().unwrap(), it["verdict"].as_str().unwrap().to_owned())).collect()
-}
-
-/// A fixture series, as arguments.
-fn series(name: &str) -> Vec<String> {
-    let folder = top().join("fixtures/series").join(name).display().to_string();
-    [&folder, "--repo", "repo", "--base", "base", "--config", "tinyconfig"].map(str::to_owned).to_vec()
-}
-
-fn strs(words: &[String]) -> Vec<&str> {
-    words.iter().map(String::as_str).collect()
-}
-
-/// A range of commits that a command is run for, in so many states.
-fn commits(ground: &Ground, count: usize) {
-    for number in 0..count {
-        std::fs::write(ground.repo().join("notes"), format!("{number}\n")).unwrap();
-        ground.git(&["add", "-A"]);
-        ground.git(&["commit", "-q", "-m", &format!("note {number}")]);
-    }
-}
-
-fn fixture_names() -> Vec<String> {
-    let entries = std::fs::read_dir(top().join("fixtures/series")).unwrap();
-    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-/// The patches of a fixture in a folder of their own: beside them lies what is expected.
-fn patches(ground: &Ground, name: &str) -> String {
-    let to = ground.path().join("patches").join(name);
-    if !to.exists() {
-        std::fs::create_dir_all(&to).unwrap();
-        for entry in std::fs::read_dir(top().join("fixtures/series").join(name)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|end| end == "patch") {
-                std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-            }
-        }
-    }
-    to.display().to_string()
-}
 
 #[test]
 fn the_report_of_a_farm_is_that_of_one_machine() {
@@ -181,18 +41,6 @@ fn the_report_of_a_farm_is_that_of_one_machine() {
     assert_eq!(listed.lines().count(), fixture_names().len() + 1, "{listed}");
     let explained = farm.ask(&["explain", "1", "x86_64"]);
     assert!(explained.contains("verdict    builds"), "{explained}");
-}
-
-/// The image of builds, where there is an engine; without the image the test is wrong, not left out.
-fn image() -> Option<String> {
-    let image = std::env::var("BOMBPROOF_IMAGE").unwrap_or_else(|_| "bombproof-worker:latest".to_owned());
-    let docker = |args: &[&str]| Command::new("docker").args(args).output().is_ok_and(|it| it.status.success());
-    if !docker(&["version"]) {
-        eprintln!("NOT TESTED: no container engine answers");
-        return None;
-    }
-    assert!(docker(&["image", "inspect", &image]), "there is no image '{image}': 'make images' makes it");
-    Some(image)
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Ground, top};
+use common::{Ground, Small, top};
 
 const DIFF: &str = "--- a/kernel/fork.c\n+++ b/kernel/fork.c\n@@ -4,3 +4,3 @@\n {\n-\tparent->children++;\n+\tparent->children--;\n \treturn parent;\n";
 
@@ -257,26 +257,6 @@ fn a_state_folder_that_cannot_be_written_is_said() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(64), "{said}");
     assert!(said.contains("/proc/nowhere") && said.contains("BOMBPROOF_HOME"), "{said}");
-}
-
-/// A file system of its own, unmounted at the end.
-struct Small(std::path::PathBuf);
-
-impl Small {
-    /// Only root may mount; elsewhere the words of the system are looked for by the tests of core.
-    fn mount(place: &std::path::Path, options: &str) -> Option<Self> {
-        let root = std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-        std::fs::create_dir(place).unwrap();
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "none"]).arg(place);
-        (root && mount.status().unwrap().success()).then(|| Self(place.to_owned()))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]
