@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     log::failures(text);
-    log::machine_trouble(text);
+    log::machine_trouble(text, log::DiskSeen { cramped: true, read_only: true });
     depfile::prerequisites(text);
     let argv: Vec<String> = text.split(' ').map(str::to_owned).collect();
     let read = invocation::read(&argv);

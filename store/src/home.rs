@@ -74,6 +74,18 @@ impl Home {
         std::io::Write::write_all(&mut probe, &[0; 65_536]).map_err(failed)
     }
 
+    /// Writes so many MiB to the disk of the folder, and gives them back: what a machine says of its disk, not what somebody
+    /// printed of it.
+    ///
+    /// # Errors
+    /// With the path and the system's words.
+    pub fn try_disk(&self, mib: u32) -> Result<(), FileError> {
+        let failed = |error| FileError::new("write to the state folder", &self.root, error);
+        let mut file = tempfile::tempfile_in(&self.root).map_err(failed)?;
+        let written = (0..mib).try_for_each(|_| std::io::Write::write_all(&mut file, &[0; 1 << 20]));
+        written.and_then(|()| file.sync_data()).map_err(failed)
+    }
+
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root

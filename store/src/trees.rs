@@ -21,6 +21,12 @@ pub enum TreeError {
         /// The store's words.
         detail: String,
     },
+    /// What came from elsewhere could not be kept on this machine.
+    #[error("objects cannot be kept here: {detail}")]
+    Local {
+        /// The words of the store on this machine.
+        detail: String,
+    },
 }
 
 /// Takes one blob and its content; an error stops the reading.

@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 
 use bombproof_core::action::{Action, ActionResult, InputFile, InputTree, OutputFile};
 use bombproof_core::digest::Digest;
-use bombproof_core::kbuild::log::{self, MachineTrouble};
+use bombproof_core::kbuild::log::machine_trouble;
 use bombproof_core::outcome::Trouble;
 use bombproof_store::cas::Cas;
 use bombproof_store::home::{Home, TreeLease};
 use tokio::sync::watch;
 
-use crate::full_disk;
 use crate::jobs::Jobs;
 use crate::sandbox::{Bind, Launcher, Level, Limits, Overlay, Spec};
+use crate::{disk_seen, full_disk};
 
 /// Where the source tree is in every sandbox.
 pub const SOURCE: &str = "/bombproof/src";
@@ -236,10 +236,8 @@ impl Actions {
             return Err(Trouble::Killed { detail: format!("'{what}' ended with {exit}") });
         }
         if exit != 0 {
-            match log::machine_trouble(&stderr) {
-                Some(MachineTrouble::Disk(detail)) => return Err(Trouble::Disk { detail }),
-                Some(MachineTrouble::Killed(detail)) => return Err(Trouble::Killed { detail }),
-                None => {}
+            if let Some(trouble) = machine_trouble(&stderr, disk_seen(scratch, usage.cramped)) {
+                return Err(trouble.into());
             }
             if let Some(full) = full_disk(scratch) {
                 return Err(full);

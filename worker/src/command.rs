@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
-use bombproof_core::kbuild::log::{MachineTrouble, machine_trouble};
+use bombproof_core::kbuild::log::machine_trouble;
 use bombproof_core::outcome::{Failure, Outcome, Stage, StateResult, Trouble};
 use tokio::sync::watch;
 
@@ -15,7 +15,7 @@ use crate::kbuild::build_environment;
 use crate::sandbox::{Bind, Limits, Spec};
 use crate::toolchain::SYSTEM_PATH;
 use crate::tree::SourceTree;
-use crate::{Attempt, Worker, full_disk};
+use crate::{Attempt, Worker, disk_seen, full_disk};
 
 /// Exit code by which a command says that a state cannot be tested, as `git bisect run` has it.
 const SKIP: i32 = 125;
@@ -66,8 +66,8 @@ pub(crate) async fn build(
     let log = File::options().create(true).append(true).open(&attempt.log).map_err(disk)?;
     let Some(job) = worker.jobs.take(cancel.clone()).await else { return Err(Trouble::Interrupted) };
     let end = worker.launcher.run(&spec, &log, Some(job.tokens()), cancel).await;
-    let code = match end?.exited(attempt.timeout_s) {
-        Ok((code, _)) => code,
+    let (code, usage) = match end?.exited(attempt.timeout_s) {
+        Ok(ended) => ended,
         Err(trouble) => {
             job.lost();
             return Err(trouble);
@@ -92,10 +92,8 @@ pub(crate) async fn build(
             }
             // In doubt it was the machine.
             let text = std::fs::read(&attempt.log).unwrap_or_default();
-            match machine_trouble(&String::from_utf8_lossy(&text)) {
-                Some(MachineTrouble::Disk(detail)) => return Err(Trouble::Disk { detail }),
-                Some(MachineTrouble::Killed(detail)) => return Err(Trouble::Killed { detail }),
-                None => {}
+            if let Some(trouble) = machine_trouble(&String::from_utf8_lossy(&text), disk_seen(lease, usage.cramped)) {
+                return Err(trouble.into());
             }
             let said = last_line(&attempt.log);
             let message =

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bombproof_core::action::{Action, ActionResult};
 use bombproof_core::digest::{Digest, DigestBuilder};
 use bombproof_core::id::{Oid, PatchIndex};
+use bombproof_core::kbuild::log::DiskSeen;
 use bombproof_core::outcome::{Audited, StateResult, Trouble};
 use bombproof_core::plan::alike::Alike;
 use bombproof_core::plan::{Built, Configured};
@@ -218,6 +219,12 @@ impl Worker {
         let (timeout_s, toolchain) = (what.spec.timeout_s, what.toolchain);
         Ok((Attempt { state, tree, clean, log, timeout_s, toolchain, alike }, what, lease))
     }
+}
+
+/// What this machine says of the disk of a folder; `cramped` is known from the commands that ran there.
+pub(crate) fn disk_seen(folder: &std::path::Path, cramped: bool) -> DiskSeen {
+    let flags = nix::sys::statvfs::statvfs(folder).map(|found| found.flags());
+    DiskSeen { cramped, read_only: flags.is_ok_and(|flags| flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY)) }
 }
 
 /// Less free space than this, in bytes, and a failure may be the disk's: nothing that failed is believed.

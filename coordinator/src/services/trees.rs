@@ -30,7 +30,7 @@ pub struct TreesService {
 fn failed(error: &TreeError) -> Status {
     match error {
         TreeError::Missing { .. } => Status::not_found(error.to_string()),
-        TreeError::Unreadable { .. } => Status::internal(error.to_string()),
+        TreeError::Unreadable { .. } | TreeError::Local { .. } => Status::internal(error.to_string()),
     }
 }
 

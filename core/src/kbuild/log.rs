@@ -4,7 +4,7 @@
 //! Sources of the forms: GNU make 4.3 (messages of `*** `), and kbuild's short output (`  CC      file`) as printed by
 //! kernels 5.4 to 6.12.
 
-use crate::outcome::Stage;
+use crate::outcome::{Stage, Trouble};
 
 /// A target that make could not make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,15 +105,24 @@ pub fn stage(target: &str) -> Stage {
     }
 }
 
-/// Words in any output that show that the machine failed, not the source; gives the line.
-pub fn machine_trouble(text: &str) -> Option<MachineTrouble> {
+/// What a machine itself says of the disk that a build wrote to. Everybody can print that a disk is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskSeen {
+    /// It had little room at some time while the build ran.
+    pub cramped: bool,
+    /// It cannot be written.
+    pub read_only: bool,
+}
+
+/// Words in any output that show that the machine failed, not the source; gives the line. That there is no room, and that nothing can be
+/// written, has to be seen as well: a build that only prints so is judged on what it does.
+pub fn machine_trouble(text: &str, disk: DiskSeen) -> Option<MachineTrouble> {
     text.lines().find_map(|line| {
         let line = line.trim();
         let detail = || line.chars().take(200).collect::<String>();
-        if line.contains("No space left on device")
-            || line.contains("Disk quota exceeded")
+        if (disk.cramped && (line.contains("No space left on device") || line.contains("Disk quota exceeded")))
+            || (disk.read_only && line.contains("Read-only file system"))
             || line.contains("Input/output error")
-            || (line.contains("Read-only file system") && !names_what_is_never_written(line))
         {
             return Some(MachineTrouble::Disk(detail()));
         }
@@ -128,13 +137,6 @@ pub fn machine_trouble(text: &str) -> Option<MachineTrouble> {
     })
 }
 
-/// Whether a line speaks of a place that a sandbox shows read-only: a build that writes there does so on every machine.
-fn names_what_is_never_written(line: &str) -> bool {
-    let words = line.split(|c: char| c.is_whitespace() || "'\"`:".contains(c));
-    let places = ["/bombproof/src/", "/proc/", "/usr/", "/etc/"];
-    words.into_iter().any(|word| places.iter().any(|place| word.starts_with(place)))
-}
-
 /// Trouble of the machine, with the line that shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MachineTrouble {
@@ -142,6 +144,15 @@ pub enum MachineTrouble {
     Disk(String),
     /// Memory, processes.
     Killed(String),
+}
+
+impl From<MachineTrouble> for Trouble {
+    fn from(trouble: MachineTrouble) -> Self {
+        match trouble {
+            MachineTrouble::Disk(detail) => Self::Disk { detail },
+            MachineTrouble::Killed(detail) => Self::Killed { detail },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -211,23 +222,42 @@ mod tests {
 
     #[test]
     fn the_machine_is_told_from_the_source() {
+        let good = DiskSeen::default();
         for text in [
             "gcc: fatal error: Killed signal terminated program cc1",
             "make[2]: *** [scripts/Makefile.build:250: a.o] Error 137",
             "cc1: out of memory allocating 65536 bytes",
         ] {
-            assert!(matches!(machine_trouble(text), Some(MachineTrouble::Killed(_))), "{text}");
+            assert!(matches!(machine_trouble(text, good), Some(MachineTrouble::Killed(_))), "{text}");
         }
-        assert!(matches!(machine_trouble("as: a.o: No space left on device"), Some(MachineTrouble::Disk(_))));
-        for (text, disk) in [
-            ("/bin/sh: 1: cannot create /bombproof/out/x: Read-only file system", true),
-            ("touch: cannot touch 'x': Read-only file system", true),
-            ("/bin/sh: 1: cannot create /bombproof/src/Makefile: Read-only file system", false),
-            ("touch: cannot touch '/usr/x': Read-only file system", false),
+        assert_eq!(machine_trouble("a.c:1: error: no", DiskSeen { cramped: true, read_only: true }), None);
+    }
+
+    #[test]
+    fn what_is_printed_of_a_disk_counts_where_the_machine_says_so_too() {
+        let (good, full) = (DiskSeen::default(), DiskSeen { cramped: true, read_only: false });
+        let shut = DiskSeen { cramped: false, read_only: true };
+        let [space, quota, only, error] = [
+            "as: a.o: No space left on device",
+            "cc1: Disk quota exceeded",
+            "touch: cannot touch 'x': Read-only file system",
+            "ld: Input/output error",
+        ];
+        for (text, disk, want) in [
+            (space, good, false),
+            (space, shut, false),
+            (space, full, true),
+            (quota, good, false),
+            (quota, full, true),
+            (only, good, false),
+            (only, full, false),
+            (only, shut, true),
+            // Nothing else shows a bad block.
+            (error, good, true),
         ] {
-            assert_eq!(machine_trouble(text).is_some(), disk, "{text}");
+            let found = machine_trouble(text, disk);
+            assert_eq!(matches!(found, Some(MachineTrouble::Disk(_))), want, "{text} {disk:?}");
         }
-        assert_eq!(machine_trouble("a.c:1: error: no"), None);
     }
 
     proptest! {

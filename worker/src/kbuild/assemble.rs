@@ -7,7 +7,7 @@ use bombproof_core::digest::{BlobDigest, Digest};
 use bombproof_core::kbuild::depfile;
 use bombproof_core::kbuild::interface::{self, Interface};
 use bombproof_core::kbuild::invocation::{self, Invocation};
-use bombproof_core::kbuild::log::{self, MachineTrouble};
+use bombproof_core::kbuild::log::{self, DiskSeen, MachineTrouble};
 use bombproof_core::kbuild::record::{Known as From, Record};
 use bombproof_core::kbuild::roots::{Place, Roots};
 use bombproof_core::outcome::{
@@ -68,6 +68,8 @@ pub(super) struct Step<'a> {
     pub(super) log: &'a str,
     /// Exit code of make.
     pub(super) exit: i32,
+    /// What the machine says of the disk.
+    pub(super) disk: DiskSeen,
     pub(super) roots: &'a Roots,
     /// Where make ran.
     pub(super) cwd: &'a str,
@@ -330,17 +332,14 @@ impl Table {
         if step.exit == 0 {
             return Outcome::Built;
         }
-        let trouble = log::machine_trouble(step.log)
-            .or_else(|| step.records.iter().find_map(|record| log::machine_trouble(&record.stderr)))
+        let trouble = log::machine_trouble(step.log, step.disk)
+            .or_else(|| step.records.iter().find_map(|record| log::machine_trouble(&record.stderr, step.disk)))
             .or_else(|| {
                 let killed = step.records.iter().find(|record| record.exit.is_some_and(|code| code >= 128));
                 killed.map(|record| MachineTrouble::Killed(record.argv.last().cloned().unwrap_or_default()))
-            })
-            .or_else(|| (step.exit >= 128).then(|| MachineTrouble::Killed(format!("make ended with {}", step.exit))));
-        match trouble {
-            Some(MachineTrouble::Disk(detail)) => return Outcome::Trouble(Trouble::Disk { detail }),
-            Some(MachineTrouble::Killed(detail)) => return Outcome::Trouble(Trouble::Killed { detail }),
-            None => {}
+            });
+        if let Some(trouble) = trouble {
+            return Outcome::Trouble(trouble.into());
         }
         let mut failures: Vec<Failure> = log::failures(step.log)
             .into_iter()

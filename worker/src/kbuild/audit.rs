@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::{Folders, Memory, Runner, come_and_gone, disk, drop_objects};
 use crate::beneath;
 use crate::tree::{MoveError, SourceTree};
-use crate::{Attempt, Worker, full_disk};
+use crate::{Attempt, Worker};
 
 /// At most this many differences are named.
 const MOST_NAMED: usize = 5;
@@ -74,18 +74,15 @@ pub(crate) async fn audit(
         }
     });
     let changed = moved.await.map_err(|error| Trouble::Internal { detail: error.to_string() })??;
-    let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel, shims: false };
+    let runner = Runner::new(worker, kbuild, &folders, attempt, cancel, false);
     let mut memory = Memory::default();
     let end = match runner.configure(&roots, &mut memory, false).await? {
         Some(_) => 1,
         None => runner.make("out", &kbuild.goals, &["-k", "-O"]).await?,
     };
     let text = runner.log_text()?;
-    if let Some(trouble) = full_disk(lease).filter(|_| end != 0) {
+    if let Some(trouble) = runner.trouble(&text).filter(|_| end != 0) {
         return Err(trouble);
-    }
-    if let Some(trouble) = log::machine_trouble(&text).filter(|_| end != 0) {
-        return Err(Trouble::Killed { detail: format!("{trouble:?}") });
     }
     let objects = |unit: &str| Some(Digest::of(&beneath::read(&folders.host("out"), unit).ok()?));
     let reads = |unit: &str| inputs_of(&folders.host("out"), &cwd_of_make, &roots, unit);

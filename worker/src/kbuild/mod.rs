@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bombproof_core::digest::Digest;
 use bombproof_core::id::Oid;
+use bombproof_core::kbuild::log::{DiskSeen, machine_trouble};
 use bombproof_core::kbuild::record::Record;
 use bombproof_core::kbuild::roots::Roots;
 use bombproof_core::outcome::{Failure, LinkCheck, Outcome, Stage, StateResult, Trouble};
@@ -32,7 +34,7 @@ use crate::sandbox::helper::OWN_PROGRAM;
 use crate::sandbox::{Bind, Level, Limits, Spec};
 use crate::toolchain::{SYSTEM_PATH, shim_names};
 use crate::tree::{MoveError, SourceTree};
-use crate::{Attempt, Worker, full_disk, shim};
+use crate::{Attempt, Worker, disk_seen, full_disk, shim};
 
 mod agent;
 mod assemble;
@@ -104,8 +106,12 @@ fn disk(what: &str) -> impl Fn(std::io::Error) -> Trouble {
 impl From<MoveError> for Trouble {
     fn from(error: MoveError) -> Self {
         match error {
-            MoveError::Source(error) => Self::Tree { detail: error.to_string() },
-            MoveError::Disk { .. } => Self::Disk { detail: error.to_string() },
+            MoveError::Source(error @ (TreeError::Missing { .. } | TreeError::Unreadable { .. })) => {
+                Self::Tree { detail: error.to_string() }
+            }
+            MoveError::Source(TreeError::Local { .. }) | MoveError::Disk { .. } => {
+                Self::Disk { detail: error.to_string() }
+            }
         }
     }
 }
@@ -174,7 +180,7 @@ pub(crate) async fn build(
     File::create(&marker).and_then(|file| file.sync_all()).map_err(disk("the marker of the step"))?;
     beneath::write(&folders.host("log"), JOURNAL, b"").map_err(disk("the journal"))?;
 
-    let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel, shims: true };
+    let runner = Runner::new(worker, kbuild, &folders, attempt, cancel, true);
     let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
     let mut steps = 0;
     let paths: Option<Vec<&str>> =
@@ -218,7 +224,9 @@ pub(crate) async fn build(
     let mut records = read_journal(&folders.host("log"))?;
     records.extend(seen.records);
     let cwd = folders.guest("out");
-    let step = Step { records: &records, log, exit: end, roots: &roots, cwd: &cwd, link: LinkCheck::Run };
+    let disk_seen = runner.disk_seen();
+    let step =
+        Step { records: &records, log, exit: end, disk: disk_seen, roots: &roots, cwd: &cwd, link: LinkCheck::Run };
     let (source, output) = (folders.host("src"), folders.host("out"));
     let exists = |path: &str, generated: bool| {
         if path.starts_with('/') {
@@ -291,7 +299,7 @@ pub(crate) async fn configure(
     let moved = moved.await.map_err(|error| Trouble::Internal { detail: error.to_string() })?;
     moved?;
     beneath::write(&folders.host("log"), JOURNAL, b"").map_err(disk("the journal"))?;
-    let runner = Runner { worker, kbuild, folders: &folders, attempt, cancel, shims: false };
+    let runner = Runner::new(worker, kbuild, &folders, attempt, cancel, false);
     let roots = Roots { source: folders.guest("src"), output: folders.guest("out") };
     let derived = runner.derive(&roots, "cfg", false).await?;
     let said = Table::config_findings(&runner.log_text()?, &roots.source, &roots);
@@ -435,9 +443,32 @@ struct Runner<'a> {
     cancel: watch::Receiver<bool>,
     /// The compilers stand behind their shims.
     shims: bool,
+    /// A command of it ran when there was little room on the disk.
+    cramped: AtomicBool,
 }
 
-impl Runner<'_> {
+impl<'a> Runner<'a> {
+    fn new(
+        worker: &'a Worker,
+        kbuild: &'a Kbuild,
+        folders: &'a Folders,
+        attempt: &'a Attempt,
+        cancel: watch::Receiver<bool>,
+        shims: bool,
+    ) -> Self {
+        Self { worker, kbuild, folders, attempt, cancel, shims, cramped: AtomicBool::new(false) }
+    }
+
+    /// What the machine says of the disk that everything was written to.
+    fn disk_seen(&self) -> DiskSeen {
+        disk_seen(&self.folders.host, self.cramped.load(Ordering::Relaxed))
+    }
+
+    /// Whether what failed, and printed this, failed because of the machine.
+    fn trouble(&self, text: &str) -> Option<Trouble> {
+        machine_trouble(text, self.disk_seen()).map(Trouble::from).or_else(|| full_disk(&self.folders.host))
+    }
+
     fn log_text(&self) -> Result<String, Trouble> {
         let text = std::fs::read(&self.attempt.log).map_err(disk("the log"))?;
         Ok(String::from_utf8_lossy(&text).into_owned())
@@ -452,6 +483,23 @@ impl Runner<'_> {
             return Ok(Ok(known));
         }
         let begin = self.log_text()?.len();
+        let derived = self.derive_anew(roots, place, first, begin).await?;
+        if derived.is_err()
+            && let Some(trouble) = self.trouble(self.log_text()?.get(begin..).unwrap_or_default())
+        {
+            return Err(trouble);
+        }
+        Ok(derived)
+    }
+
+    /// Has Kconfig derive the configuration; `begin`: how long the log is at the start, in bytes.
+    async fn derive_anew(
+        &self,
+        roots: &Roots,
+        place: &str,
+        first: bool,
+        begin: usize,
+    ) -> Result<Result<Derived, Failure>, Trouble> {
         let cfg = self.folders.host(place);
         let _ = std::fs::remove_file(cfg.join(DOT_CONFIG));
         let mut asked = Config::new();
@@ -642,7 +690,15 @@ impl Runner<'_> {
         }
         let end = self.worker.launcher.run(&spec, &log, Some(jobs.tokens()), self.cancel.clone()).await;
         match end?.exited(self.attempt.timeout_s) {
-            Ok((code, _)) => Ok(code),
+            // What a recipe does make tells by another code.
+            Ok((code, _)) if code >= 128 => {
+                jobs.lost();
+                Err(Trouble::Killed { detail: format!("make ended with {code}") })
+            }
+            Ok((code, usage)) => {
+                self.cramped.fetch_or(usage.cramped, Ordering::Relaxed);
+                Ok(code)
+            }
             Err(trouble) => {
                 jobs.lost();
                 Err(trouble)

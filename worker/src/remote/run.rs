@@ -1,6 +1,5 @@
 //! Carries one order out: what it needs is fetched, what it made is given back before anybody is told.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -85,13 +84,8 @@ impl Runner {
     /// Whether this machine can do what every job needs: write to its disk, and run a command in its sandbox.
     pub(super) async fn look(&self) -> Result<(), String> {
         let home = self.home.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            let mut file = tempfile::tempfile_in(home.root())?;
-            (0..LOOK_MIB).try_for_each(|_| file.write_all(&[0; 1 << 20]))?;
-            file.sync_data()
-        });
-        let written = written.await.map_err(|error| error.to_string())?;
-        written.map_err(|error| format!("writing to '{}': {error}", self.home.root().display()))?;
+        let written = tokio::task::spawn_blocking(move || home.try_disk(LOOK_MIB));
+        written.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let tried = sandbox::try_out(&self.launcher, &self.home.trees()).await;
         tried.map_err(|error| format!("running a command: {error}"))
     }

@@ -30,6 +30,10 @@ fn unreadable(detail: impl std::fmt::Display) -> TreeError {
     TreeError::Unreadable { detail: detail.to_string() }
 }
 
+fn local(error: impl std::fmt::Display) -> TreeError {
+    TreeError::Local { detail: error.to_string() }
+}
+
 fn said(oid: &str, status: &Status) -> TreeError {
     if status.code() == Code::NotFound {
         return TreeError::Missing { oid: oid.to_owned(), detail: status.message().to_owned() };
@@ -148,14 +152,27 @@ impl RemoteTrees {
         messages.into_iter().map(|change| change_from_wire(change).map_err(unreadable)).collect()
     }
 
+    /// Brings those of these objects here that are not; off the threads of the runtime.
+    fn bring_missing(&self, oids: &[Oid]) -> Result<(), TreeError> {
+        let missing = self.names.missing(oids);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let this = self.clone();
+        let brought = wait(&self.runtime, async move { this.bring(&missing).await });
+        brought.unwrap_or_else(|| Err(unreadable("the worker ends")))
+    }
+
     /// Brings objects here.
     async fn bring(&self, oids: &[Oid]) -> Result<(), TreeError> {
         let oids: Arc<[Oid]> = oids.into();
         let brought = patiently(|| self.clone().bring_once(Arc::clone(&oids))).await;
-        brought.map_err(|status| said(oids.first().map(Oid::as_str).unwrap_or_default(), &status))
+        let brought = brought.map_err(|status| said(oids.first().map(Oid::as_str).unwrap_or_default(), &status))?;
+        brought.map_err(local)
     }
 
-    async fn bring_once(mut self, oids: Arc<[Oid]>) -> Result<(), Status> {
+    /// The inner error is that of the store here, which another try does not mend.
+    async fn bring_once(mut self, oids: Arc<[Oid]>) -> Result<Result<(), CasError>, Status> {
         let request = wire::ObjectsRequest {
             repository: self.repository.clone(),
             oids: oids.iter().map(Oid::to_string).collect(),
@@ -163,7 +180,6 @@ impl RemoteTrees {
         let mut stream = self.client.objects(request).await?.into_inner();
         let mut asked = oids.iter();
         let mut content = Vec::new();
-        let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
         while let Some(message) = stream.message().await? {
             let mut whole = Vec::new();
             for object in message.objects {
@@ -181,11 +197,13 @@ impl RemoteTrees {
             }
             let names = Arc::clone(&self.names);
             let put = move || whole.iter().try_for_each(|(oid, content)| names.put(oid, content));
-            let put = tokio::task::spawn_blocking(put).await.map_err(|error| internal(&error))?;
-            put.map_err(|error| internal(&error))?;
+            let put = tokio::task::spawn_blocking(put).await;
+            if let Err(error) = put.map_err(|error| Status::internal(error.to_string()))? {
+                return Ok(Err(error));
+            }
         }
         match asked.next() {
-            None => Ok(()),
+            None => Ok(Ok(())),
             Some(oid) => Err(Status::data_loss(format!("object {oid} did not come"))),
         }
     }
@@ -200,16 +218,17 @@ impl TreeSource for RemoteTrees {
 
     fn blobs(&self, blobs: &[Oid], sink: &mut BlobSink<'_>) -> Result<(), TreeError> {
         for some in blobs.chunks(AT_ONCE) {
-            let missing = self.names.missing(some);
-            if !missing.is_empty() {
-                let this = self.clone();
-                let brought = wait(&self.runtime, async move { this.bring(&missing).await });
-                brought.unwrap_or_else(|| Err(unreadable("the worker ends")))?;
-            }
+            self.bring_missing(some)?;
             for oid in some {
-                let content = self.names.get(oid).map_err(unreadable)?;
-                let content =
-                    content.ok_or_else(|| unreadable(format!("object {oid} is gone from the store again")))?;
+                let content = match self.names.get(oid).map_err(local)? {
+                    Some(content) => content,
+                    // It was damaged, or is evicted since.
+                    None => {
+                        self.bring_missing(std::slice::from_ref(oid))?;
+                        let again = self.names.get(oid).map_err(local)?;
+                        again.ok_or_else(|| unreadable(format!("object {oid} is gone from the store again")))?
+                    }
+                };
                 sink(oid, &content)?;
             }
         }

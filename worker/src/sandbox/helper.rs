@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, IntoRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -30,6 +31,10 @@ const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 const PROC_READ_ONLY: &[&str] = &["sys", "sysrq-trigger", "irq", "bus", "fs"];
 /// Files of `/proc` that a build does not see.
 const PROC_HIDDEN: &[&str] = &["kcore", "keys", "timer_list", "kallsyms"];
+/// Memory of a sandbox for temporary files, which has a size.
+const TEMPORARY: &[&str] = &["/tmp", "/dev/shm"];
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 /// The user that a build sees itself as.
 const USER: u32 = 1000;
 /// Where this program is in the sandbox: the shim links lead there.
@@ -363,6 +368,27 @@ fn lower(resource: Resource, limit: u64) -> Result<(), String> {
     on("setting a limit", setrlimit(resource, limit, limit))
 }
 
+/// Looks at the memory for temporary files until the answer is asked for: whether at some time less than a quarter of it was left, so that
+/// there may have been nothing left between two looks.
+fn watch_temporary() -> impl FnOnce() -> bool {
+    let (ended, end) = mpsc::channel::<()>();
+    let little =
+        |folder: &&str| statvfs(*folder).is_ok_and(|found| found.blocks_available().saturating_mul(4) < found.blocks());
+    let looking = std::thread::Builder::new().spawn(move || {
+        let mut cramped = false;
+        while end.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            cramped = cramped || TEMPORARY.iter().any(little);
+        }
+        cramped
+    });
+    move || {
+        drop(ended);
+        // Where nobody could look it may have been so.
+        let had_room = looking.is_ok_and(|looking| looking.join().is_ok_and(|cramped| !cramped));
+        !had_room
+    }
+}
+
 fn run_command(spec: &Spec, group: bool) -> Result<Option<(i32, Usage)>, String> {
     on("PR_SET_NO_NEW_PRIVS", prctl::set_no_new_privs())?;
     let limits = [
@@ -398,6 +424,8 @@ fn run_command(spec: &Spec, group: bool) -> Result<Option<(i32, Usage)>, String>
     if group {
         command.process_group(0).env("TMPDIR", &spec.mount_point);
     }
+    // Without name spaces temporary files are on the disk, which the caller looks at.
+    let temporary = (!group).then(watch_temporary);
     let start = Instant::now();
     let mut child =
         command.spawn().map_err(|error| format!("'{program}' cannot be started in '{}': {error}", spec.cwd))?;
@@ -421,6 +449,7 @@ fn run_command(spec: &Spec, group: bool) -> Result<Option<(i32, Usage)>, String>
     let usage = Usage {
         cpu_us: micros(used.user_time()) + micros(used.system_time()),
         wall_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        cramped: temporary.is_some_and(|was_cramped| was_cramped()),
     };
     Ok(Some((status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255), usage)))
 }

@@ -139,6 +139,9 @@ pub struct Usage {
     pub cpu_us: u64,
     /// Wall time in microseconds.
     pub wall_us: u64,
+    /// A disk that it wrote to, or its memory for temporary files, had little room left at some time while it ran.
+    #[serde(default)]
+    pub cramped: bool,
 }
 
 /// How a command ended.
@@ -314,11 +317,16 @@ impl Launcher {
         jobs: Option<&Tokens>,
         cancel: watch::Receiver<bool>,
     ) -> Result<End, SandboxError> {
-        let stop = watch_disk::stop(spec, cancel);
-        match self {
-            Self::Here(level) => here::run(*level, spec, log, jobs, stop).await,
-            Self::Containers(containers) => containers.run(spec, log, jobs, stop).await,
+        let watch = watch_disk::Watch::begin(spec);
+        let stop = watch.stop(spec, cancel);
+        let mut end = match self {
+            Self::Here(level) => here::run(*level, spec, log, jobs, stop).await?,
+            Self::Containers(containers) => containers.run(spec, log, jobs, stop).await?,
+        };
+        if let End::Exited(_, usage) = &mut end {
+            usage.cramped |= watch.was_cramped();
         }
+        Ok(end)
     }
 
     /// Makes what this process wrote into a folder of builds the builds' own: in containers they run as another user.
