@@ -52,7 +52,7 @@ test-interop: ## the blob plane against buildbox-casd, in both directions (first
 
 test-farm: ## a farm of real processes: equal reports, and what becomes of a series when they are killed
 	@scripts/install-packages $(PACKAGES)
-	cargo test -p bombproof --test farm --test redis
+	cargo test -p bombproof --test farm --test redis --test faults --test hostile
 
 test-up: ## a farm as `make up` starts it, on a real series: the report of a check on one machine, then down
 	@scripts/test-up "$(CACHE)"

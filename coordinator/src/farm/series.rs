@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bombproof_core::digest::Digest;
 use bombproof_core::id::{PatchIndex, RunId, SeriesId};
+use bombproof_core::outcome::{Outcome, Trouble};
 use bombproof_core::submission::{Patches, Phase, Submission};
 use bombproof_core::target::{Build, TargetSpec, Toolchain};
 use bombproof_metrics::labels;
@@ -26,6 +27,10 @@ use crate::states::{GitTrees, Repository, StatesError};
 
 /// A farm without workers looks again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// What a look at the disk of this coordinator writes, in MiB: more than a disk has left that is called full.
+const LOOK_MIB: u32 = 16;
+/// So often a series is begun again because the disk failed it, when the disk looks as it should.
+const DOUBTS: u32 = 3;
 /// As many jobs of one series are asked for at least: workers may come while it runs.
 const LEAST_SLOTS: usize = 16;
 
@@ -38,6 +43,9 @@ enum End {
     /// The machine.
     #[error("{0}")]
     Failed(String),
+    /// The disk of this coordinator; `reported`: there is a report, in which states are not judged because of that.
+    #[error("{detail}")]
+    Disk { detail: String, reported: bool },
     /// Somebody stopped it before it had begun.
     #[error("it was stopped before it had begun")]
     Stopped,
@@ -48,6 +56,11 @@ enum End {
 
 fn failed(error: impl std::fmt::Display) -> End {
     End::Failed(error.to_string())
+}
+
+/// What is written here is written to the disk of this coordinator.
+fn disk(error: impl std::fmt::Display) -> End {
+    End::Disk { detail: error.to_string(), reported: false }
 }
 
 impl From<StatesError> for End {
@@ -73,8 +86,7 @@ impl From<RepositoryError> for End {
 impl Coordinator {
     /// Carries a series to its end, and keeps how that was.
     pub(super) async fn carry(self: Arc<Self>, id: SeriesId, live: Arc<Live>, cancel: watch::Receiver<bool>) {
-        let ended = self.carry_to_report(&id, &live, cancel).await;
-        self.leader.close(&id);
+        let ended = self.carry_whatever_the_disk(&id, &live, cancel).await;
         if self.is_over() {
             return;
         }
@@ -88,7 +100,7 @@ impl Coordinator {
                 entry.phase = Phase::Refused;
                 (entry.detail, entry.hint) = (detail.clone(), hint.clone());
             }
-            Err(End::Failed(detail)) => {
+            Err(End::Failed(detail) | End::Disk { detail, .. }) => {
                 entry.phase = Phase::Failed;
                 entry.detail = detail.clone();
             }
@@ -120,17 +132,69 @@ impl Coordinator {
         self.lives().remove(&id);
     }
 
+    /// Carries a series to its end. What fails because the disk of this coordinator is full, or cannot be written, has not failed: it is
+    /// begun again when the disk can be written, from what was kept.
+    async fn carry_whatever_the_disk(
+        self: &Arc<Self>,
+        id: &SeriesId,
+        live: &Arc<Live>,
+        mut cancel: watch::Receiver<bool>,
+    ) -> Result<(), End> {
+        let mut doubts = 0;
+        loop {
+            let ended = self.carry_to_report(id, live, cancel.clone()).await;
+            self.leader.close(id);
+            let (of_disk, reported) = match &ended {
+                Err(End::Disk { reported, .. }) => (true, *reported),
+                Err(End::Failed(_)) => (false, false),
+                Ok(()) | Err(End::Refused { .. } | End::Stopped | End::Deposed) => return ended,
+            };
+            let mut said = false;
+            while let Some(why) = self.disk_fault().await {
+                if !std::mem::replace(&mut said, true) {
+                    warn!(series = %id, "series {id} waits for the disk of this coordinator: {why}");
+                    live.tell(Told::Waits(format!("the coordinator cannot write to its disk: waiting ({why})")));
+                }
+                let stopped = cancel.wait_for(|stop| *stop);
+                if tokio::time::timeout(LOOK_AGAIN, stopped).await.is_ok() {
+                    return Err(End::Stopped);
+                }
+            }
+            doubts += u32::from(!said);
+            match (said, of_disk && doubts <= DOUBTS) {
+                (true, _) => info!(series = %id, "series {id} goes on: the disk can be written again"),
+                (false, true) => tokio::time::sleep(LOOK_AGAIN).await,
+                (false, false) if reported => return Ok(()),
+                (false, false) => return ended,
+            }
+        }
+    }
+
+    /// Why the disk of this coordinator cannot be written.
+    async fn disk_fault(&self) -> Option<String> {
+        let home = self.settings.home.clone();
+        let looked = tokio::task::spawn_blocking(move || home.try_disk(LOOK_MIB)).await.ok()?;
+        looked.err().map(|error| error.to_string())
+    }
+
     /// Asks the register; waits while it is away, as long as the reign lasts.
     pub(super) async fn asked<T: Send + 'static>(
         &self,
         ask: impl Fn(&dyn Register) -> Result<T, RegisterError> + Send + Sync + 'static,
     ) -> Result<T, RegisterError> {
         let ask = Arc::new(ask);
+        let mut said = false;
         loop {
             let (register, asking) = (Arc::clone(&self.register), Arc::clone(&ask));
             match blocking(move || asking(&*register)).await {
-                Err(RegisterError::Away { .. }) if !self.is_over() => tokio::time::sleep(ASK_AGAIN).await,
-                said => return said,
+                Err(error @ RegisterError::Away { .. }) if !self.is_over() => {
+                    // Who renews a lease says it already.
+                    if !self.settings.contested && !std::mem::replace(&mut said, true) {
+                        warn!("{error}: waiting for it");
+                    }
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                answer => return answer,
             }
         }
     }
@@ -170,7 +234,7 @@ impl Coordinator {
         let limit = bombproof_proto::farm::MAX_SUBMISSION_BYTES;
         let submission: Submission = bombproof_proto::farm::inflated("submission", &bytes, limit).map_err(failed)?;
         // Workers do not send it, and results may name it.
-        self.settings.kept.cas.put(b"").map_err(failed)?;
+        self.settings.kept.cas.put(b"").map_err(disk)?;
         let begin = Instant::now();
         let asked = id.clone();
         let entry = self.registered(move |register| register.entry(&asked)).await?;
@@ -236,7 +300,7 @@ impl Coordinator {
     ) -> Result<(), End> {
         let started_at = (self.settings.timestamp)(SystemTime::now());
         let mut record = plan.record(id, started_at.clone(), submission.command.clone());
-        self.runs.save(&record).map_err(failed)?;
+        self.runs.save(&record).map_err(disk)?;
         let executor = OnFarm {
             leader: Arc::clone(&self.leader),
             series: SeriesId(id.0.clone()),
@@ -265,7 +329,7 @@ impl Coordinator {
             runs: &self.runs,
         };
         let mut show = |event: &Event| live.tell(Told::Seen(event.into()));
-        let gathered: Gathered = run::carry_out(plan, &means, &mut record, cancel, &mut show).await.map_err(failed)?;
+        let gathered: Gathered = run::carry_out(plan, &means, &mut record, cancel, &mut show).await.map_err(disk)?;
         if let Some((target, why)) = &gathered.refused {
             let name = plan.targets.get(*target).map(|(spec, _)| spec.name.clone()).unwrap_or_default();
             return Err(End::Refused {
@@ -278,7 +342,14 @@ impl Coordinator {
             return Err(End::Deposed);
         }
         let report = run::report(plan, id, &gathered, started_at, begin.elapsed());
-        self.runs.save_report(&report).map_err(failed)
+        self.runs.save_report(&report).map_err(disk)?;
+        // The disk of a worker is a fault of the queue's, which tries others: this is our own.
+        let results = gathered.results.iter().flatten().flatten();
+        let full = results.into_iter().find_map(|result| match &result.outcome {
+            Outcome::Trouble(Trouble::Disk { detail }) => Some(detail.clone()),
+            Outcome::Built | Outcome::Failed(_) | Outcome::Skipped | Outcome::Trouble(_) => None,
+        });
+        full.map_or(Ok(()), |detail| Err(End::Disk { detail, reported: true }))
     }
 
     /// The states of a submission, with their object store and the repository.
